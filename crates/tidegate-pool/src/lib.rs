@@ -1,0 +1,1 @@
+//! Reuse of expensive things: exclusive leases with counters as data.

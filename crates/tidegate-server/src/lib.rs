@@ -1,0 +1,1 @@
+//! Face clients: listeners, the HTTP front for both eras, ops endpoints, drain.

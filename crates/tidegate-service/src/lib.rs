@@ -1,0 +1,1 @@
+//! The seam: call, reply, error, tasks.

@@ -1,0 +1,1 @@
+//! Who is talking: session ids, the session store, and resolving calls to sessions.

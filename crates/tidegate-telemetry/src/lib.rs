@@ -1,0 +1,1 @@
+//! Metrics, and the only place where one has a name.

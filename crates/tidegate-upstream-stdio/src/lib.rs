@@ -1,0 +1,1 @@
+//! An MCP server in a child process: supervise, frame, demultiplex.

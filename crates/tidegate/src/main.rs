@@ -1,0 +1,3 @@
+//! The binary: parse, run, map errors to exit codes.
+
+fn main() {}
