@@ -1,0 +1,84 @@
+//! What travels inward.
+
+use std::sync::Arc;
+
+use http::{HeaderMap, HeaderValue};
+use tidegate_protocol::{Envelope, Era, Version};
+use tokio::time::Instant;
+
+use crate::Session;
+
+/// One thing a client wants, with what the layers have learned about it.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// What is wanted.
+    pub operation: Operation,
+    /// What is known about the caller and the call.
+    pub cx: Cx,
+}
+
+/// What a client wants from an upstream.
+#[derive(Clone, Debug)]
+pub enum Operation {
+    /// Deliver one message: a request, a notification, or a client's answer to a server's request.
+    Send(Envelope),
+    /// Deliver the members of a batch (2025-03-26 only). Split up before any upstream sees it.
+    Batch(Vec<Envelope>),
+    /// Open the stream of what the server says unasked (the GET of the legacy era).
+    Listen {
+        /// The event after which the client wants to go on.
+        last_event_id: Option<HeaderValue>,
+    },
+    /// End the session (the DELETE of the legacy era).
+    EndSession,
+}
+
+/// The context of a call. Plain fields, each owned by one layer.
+#[derive(Clone, Debug)]
+pub struct Cx {
+    /// The protocol era of this request; decides what a disconnect and a 404 mean.
+    pub era: Era,
+    /// The protocol version, where the request or its session tells.
+    pub version: Option<Version>,
+    /// The legacy session; set by session resolution.
+    pub session: Option<Session>,
+    /// The path the client asked for; routes are chosen by it.
+    pub path: Arc<str>,
+    /// The client's headers. Until the route's header policy has run these are all of them;
+    /// after it, only those that may reach the upstream.
+    pub headers: HeaderMap,
+    /// The moment after which nobody waits for the reply.
+    pub deadline: Option<Instant>,
+    /// How often this call was sent before.
+    pub attempt: u32,
+}
+
+impl Call {
+    /// A call that delivers one message.
+    pub const fn send(envelope: Envelope, cx: Cx) -> Self {
+        Self { operation: Operation::Send(envelope), cx }
+    }
+
+    /// The message of a [`Operation::Send`].
+    pub const fn envelope(&self) -> Option<&Envelope> {
+        match &self.operation {
+            Operation::Send(envelope) => Some(envelope),
+            Operation::Batch(_) | Operation::Listen { .. } | Operation::EndSession => None,
+        }
+    }
+}
+
+impl Cx {
+    /// A context that knows only the era.
+    pub fn new(era: Era) -> Self {
+        Self {
+            era,
+            version: None,
+            session: None,
+            path: Arc::from("/"),
+            headers: HeaderMap::new(),
+            deadline: None,
+            attempt: 0,
+        }
+    }
+}

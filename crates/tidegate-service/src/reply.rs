@@ -1,0 +1,195 @@
+//! What travels outward.
+//!
+//! A reply is over when its stream ends or is dropped, not when its head arrives. Whoever counts,
+//! times or judges calls hooks [`Reply::on_end`], which runs exactly once.
+
+use std::{
+    fmt,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use futures_core::Stream;
+use http::{HeaderMap, StatusCode};
+use tidegate_protocol::{Envelope, sse};
+
+use crate::Error;
+
+/// The answer to a [`crate::Call`].
+#[derive(Debug)]
+pub struct Reply {
+    /// The HTTP status the upstream gave, or the one that fits.
+    pub status: StatusCode,
+    /// The upstream's end-to-end headers.
+    pub headers: HeaderMap,
+    /// The messages.
+    pub body: Body,
+}
+
+/// What a reply carries.
+#[derive(Debug)]
+pub enum Body {
+    /// Nothing: an accepted notification, or a bare status.
+    Empty,
+    /// One message.
+    One(Envelope),
+    /// Frames until the stream ends.
+    Stream(EventStream),
+}
+
+/// One element of a stream.
+#[derive(Clone, Debug)]
+pub enum Frame {
+    /// A message that still needs framing.
+    Message(Envelope),
+    /// An event exactly as the upstream framed it, comments and unknown fields included.
+    Block(sse::Block),
+}
+
+/// How a reply ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The upstream finished.
+    Complete,
+    /// The upstream failed midway.
+    Failed,
+    /// The reader went away first.
+    Dropped,
+}
+
+/// A stream of frames that ends with a [`Verdict`].
+pub struct EventStream {
+    inner: Pin<Box<dyn Stream<Item = Result<Frame, Error>> + Send>>,
+    on_end: Option<Box<dyn FnOnce(Verdict) + Send>>,
+}
+
+impl Reply {
+    /// A reply of one message, with status 200.
+    pub fn one(envelope: Envelope) -> Self {
+        Self::with(StatusCode::OK, Body::One(envelope))
+    }
+
+    /// A reply of many messages, with status 200.
+    pub fn stream(stream: EventStream) -> Self {
+        Self::with(StatusCode::OK, Body::Stream(stream))
+    }
+
+    /// The reply to what needs no answer: status 202 and no body.
+    pub fn accepted() -> Self {
+        Self::with(StatusCode::ACCEPTED, Body::Empty)
+    }
+
+    /// A reply without headers.
+    pub fn with(status: StatusCode, body: Body) -> Self {
+        Self { status, headers: HeaderMap::new(), body }
+    }
+
+    /// Calls `hook` once, when the reply is over.
+    #[must_use]
+    pub fn on_end(self, hook: impl FnOnce(Verdict) + Send + 'static) -> Self {
+        match self.body {
+            Body::Stream(stream) => Self { body: Body::Stream(stream.on_end(hook)), ..self },
+            Body::Empty | Body::One(_) => {
+                hook(Verdict::Complete);
+                self
+            }
+        }
+    }
+}
+
+impl EventStream {
+    /// Wraps a stream of frames.
+    pub fn new(inner: impl Stream<Item = Result<Frame, Error>> + Send + 'static) -> Self {
+        Self { inner: Box::pin(inner), on_end: None }
+    }
+
+    /// Calls `hook` once, when the stream ends or is dropped.
+    #[must_use]
+    pub fn on_end(mut self, hook: impl FnOnce(Verdict) + Send + 'static) -> Self {
+        let earlier = self.on_end.take();
+        self.on_end = Some(match earlier {
+            None => Box::new(hook),
+            // Inner layers hooked first and must be told first: the permit they return is what
+            // the outer layer may hand out again.
+            Some(earlier) => Box::new(move |verdict| {
+                earlier(verdict);
+                hook(verdict);
+            }),
+        });
+        self
+    }
+
+    fn finish(&mut self, verdict: Verdict) {
+        if let Some(hook) = self.on_end.take() {
+            hook(verdict);
+        }
+    }
+}
+
+impl Stream for EventStream {
+    type Item = Result<Frame, Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let next = self.inner.as_mut().poll_next(cx);
+        match &next {
+            Poll::Ready(None) => self.finish(Verdict::Complete),
+            Poll::Ready(Some(Err(_))) => self.finish(Verdict::Failed),
+            Poll::Ready(Some(Ok(_))) | Poll::Pending => (),
+        }
+        next
+    }
+}
+
+impl Drop for EventStream {
+    fn drop(&mut self) {
+        self.finish(Verdict::Dropped);
+    }
+}
+
+impl fmt::Debug for EventStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EventStream").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use futures_util::{StreamExt as _, stream};
+
+    use super::{EventStream, Reply, Verdict};
+    use crate::{Error, Kind, Origin, Retry};
+
+    type Seen = Arc<Mutex<Vec<(&'static str, Verdict)>>>;
+
+    fn hook(seen: &Seen, name: &'static str) -> impl FnOnce(Verdict) + Send + 'static {
+        let seen = Arc::clone(seen);
+        move |verdict| seen.lock().unwrap().push((name, verdict))
+    }
+
+    #[tokio::test]
+    async fn hooks_run_once_each_and_the_inner_one_first() {
+        let seen = Seen::default();
+        let reply = Reply::stream(EventStream::new(stream::empty()))
+            .on_end(hook(&seen, "inner"))
+            .on_end(hook(&seen, "outer"));
+        let super::Body::Stream(mut frames) = reply.body else { panic!("expected a stream") };
+        assert!(frames.next().await.is_none());
+        drop(frames);
+        let expected = [("inner", Verdict::Complete), ("outer", Verdict::Complete)];
+        assert_eq!(*seen.lock().unwrap(), expected);
+    }
+
+    #[tokio::test]
+    async fn a_broken_stream_and_an_abandoned_one_are_told_apart() {
+        let seen = Seen::default();
+        let broken = Error::new(Kind::Died, Origin::Upstream, Retry::Never, "gone");
+        let mut frames =
+            EventStream::new(stream::iter([Err(broken)])).on_end(hook(&seen, "broken"));
+        assert!(frames.next().await.is_some());
+        drop(EventStream::new(stream::pending()).on_end(hook(&seen, "left")));
+        let expected = [("broken", Verdict::Failed), ("left", Verdict::Dropped)];
+        assert_eq!(*seen.lock().unwrap(), expected);
+    }
+}
