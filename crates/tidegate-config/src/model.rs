@@ -1,0 +1,143 @@
+//! What a valid configuration is: plain data, checked, with units resolved.
+//!
+//! Durations are [`Duration`], sizes are bytes, paths are absolute. Defaults live in
+//! `defaults.yaml` (and, for one upstream, in `upstream-defaults.yaml`), in the notation of the
+//! file, so that `config show` and this model cannot disagree about them.
+
+mod upstream;
+
+use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
+
+pub use upstream::{HttpUpstream, StdioUpstream, Upstream};
+
+/// Everything a gateway needs to start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Where clients are served; at least one. Default `127.0.0.1:8080`.
+    pub listeners: Vec<Listener>,
+    /// Where `/metrics` and `/health` are served; `None` for `ops: off`. Default `127.0.0.1:9464`.
+    pub ops: Option<Ops>,
+    /// Worker threads, at least 1. Default: the number of CPUs.
+    pub workers: usize,
+    /// What one client, and all together, may send.
+    pub limits: Limits,
+    /// How long things may take.
+    pub timeouts: Timeouts,
+    /// Which `Host` and `Origin` values are let in.
+    pub security: Security,
+    /// MCP servers by name; at least one. A name is 1 to 63 of `a-z A-Z 0-9 _ -`, since it is
+    /// also a metric label.
+    pub upstreams: BTreeMap<String, Upstream>,
+    /// Which path leads to which upstream; at least one, paths are distinct.
+    pub routes: Vec<Route>,
+    /// What is logged, and how.
+    pub log: Log,
+}
+
+/// A socket that clients connect to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Listener {
+    /// IP and port; port 0 lets the system choose.
+    pub address: SocketAddr,
+}
+
+/// The socket for metrics and health.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ops {
+    /// IP and port; port 0 lets the system choose. Differs from every listener.
+    pub address: SocketAddr,
+}
+
+/// Bounds on what is taken in from clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Largest request body, bytes. Default 16 MiB.
+    pub max_body: usize,
+    /// Largest request head, all header lines together, bytes. Default 32 KiB, at least 8 KiB.
+    pub max_header_bytes: usize,
+    /// Largest single header value, bytes. Default 8 KiB.
+    pub max_header_value: usize,
+    /// Most header lines in one request. Default 64.
+    pub max_headers: usize,
+    /// Longest request target, bytes. Default 4 KiB.
+    pub max_uri: usize,
+    /// Most client connections at once, over all listeners. Default 10,000.
+    pub max_connections: usize,
+    /// Most bytes of request bodies held while they are being read, over all connections.
+    /// Default 256 MiB, at least `max_body`.
+    pub body_budget: usize,
+    /// Most legacy sessions at once. Default 10,000.
+    pub max_sessions: usize,
+    /// Deepest JSON nesting in a message. Default 64.
+    pub max_depth: usize,
+    /// Most messages in one batch (2025-03-26 only). Default 32.
+    pub max_batch: usize,
+}
+
+/// Bounds on how long clients may keep things waiting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// From accepting a connection to its first byte. Default 5 s.
+    pub first_byte: Duration,
+    /// From the first byte of a request head to its end. Default 10 s.
+    pub headers: Duration,
+    /// Between two pieces of a request body. Default 15 s.
+    pub body_idle: Duration,
+    /// An idle connection between two requests. Default 75 s.
+    pub keep_alive: Duration,
+    /// How long a client may refuse to take bytes of an answer. Default 60 s.
+    pub write_stall: Duration,
+    /// A legacy session without any traffic. Default 30 min.
+    pub session_idle: Duration,
+    /// How long calls in flight may finish after a stop was asked for; may be zero. Default 10 s.
+    pub drain: Duration,
+}
+
+/// Defenses against requests that a browser was tricked into making.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Security {
+    /// Host names, lower case, let in besides those of loopback; `name` matches any port,
+    /// `name:port` one. On a listener that is not loopback an empty list lets every host in.
+    pub allowed_hosts: Vec<String>,
+    /// Origins of web pages that are let in, lower case, as browsers write them:
+    /// `https://app.example` without a slash and without a default port.
+    pub allowed_origins: Vec<String>,
+}
+
+/// One path and the upstream behind it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// The exact request path: absolute, no `%`, `//`, dot segment or trailing slash.
+    pub path: String,
+    /// A key of [`Config::upstreams`].
+    pub upstream: String,
+    /// Which credentials of the client go on to the upstream.
+    pub forward: Forward,
+}
+
+/// Client credentials that are passed on. All off by default.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Forward {
+    /// Pass `Authorization` on.
+    pub authorization: bool,
+    /// Pass `Cookie` on, and `Set-Cookie` back.
+    pub cookies: bool,
+}
+
+/// What is logged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// Comma-separated `level` or `target=level`. Default `info`.
+    pub level: String,
+    /// Default [`LogFormat::Text`].
+    pub format: LogFormat,
+}
+
+/// How a log line looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
