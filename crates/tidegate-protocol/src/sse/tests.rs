@@ -1,0 +1,1 @@
+//! Any split gives the same events, and the bytes survive.
