@@ -1,0 +1,68 @@
+//! What the process table says, read from `/proc`. The oracle for leaked processes.
+
+use std::{collections::BTreeSet, fs};
+
+/// Whether the process exists and has not ended; a zombie has ended.
+#[must_use]
+pub fn is_running(pid: u32) -> bool {
+    matches!(stat(pid), Some(stat) if stat.state != 'Z' && stat.state != 'X')
+}
+
+/// All processes that have not ended and belong to the process group.
+#[must_use]
+pub fn in_group(group: u32) -> BTreeSet<u32> {
+    all().filter(|(_, stat)| stat.group == group && stat.state != 'Z').map(|(pid, _)| pid).collect()
+}
+
+/// The children of this process that have ended and were not reaped.
+#[must_use]
+pub fn zombies() -> BTreeSet<u32> {
+    let me = std::process::id();
+    all().filter(|(_, stat)| stat.parent == me && stat.state == 'Z').map(|(pid, _)| pid).collect()
+}
+
+/// The direct children of this process that have not ended.
+#[must_use]
+pub fn children() -> BTreeSet<u32> {
+    let me = std::process::id();
+    all().filter(|(_, stat)| stat.parent == me && stat.state != 'Z').map(|(pid, _)| pid).collect()
+}
+
+/// The number of file descriptors that this process has open.
+#[must_use]
+pub fn open_files() -> usize {
+    fs::read_dir("/proc/self/fd").map_or(0, Iterator::count)
+}
+
+/// The resident memory of this process in KiB.
+#[must_use]
+pub fn resident_kib() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or_default()
+}
+
+struct Stat {
+    state: char,
+    parent: u32,
+    group: u32,
+}
+
+fn stat(pid: u32) -> Option<Stat> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The second field is a name in parentheses that may hold anything.
+    let mut fields = text.get(text.rfind(')')? + 1..)?.split_whitespace();
+    Some(Stat {
+        state: fields.next()?.chars().next()?,
+        parent: fields.next()?.parse().ok()?,
+        group: fields.next()?.parse().ok()?,
+    })
+}
+
+fn all() -> impl Iterator<Item = (u32, Stat)> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| {
+        let pid = entry.file_name().to_str()?.parse().ok()?;
+        Some((pid, stat(pid)?))
+    })
+}
