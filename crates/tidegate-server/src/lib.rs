@@ -1,1 +1,48 @@
-//! Face clients: listeners, the HTTP front for both eras, ops endpoints, drain.
+//! Face clients: listeners, the HTTP front for both protocol eras, and the ops endpoints.
+//!
+//! One [`Front`] turns HTTP requests into [`Call`]s for the edge service and [`Reply`]s back into
+//! HTTP responses, for every protocol version at once. A [`Listener`] accepts connections for it,
+//! HTTP/1.1 and HTTP/2 with prior knowledge on the same port, and bounds every wait on a client.
+//! [`observe`] answers health and metrics on a listener of its own; it can change nothing.
+//!
+//! This crate must not know upstreams, routes or configuration files, and it names no metric: it
+//! counts into [`Stats`].
+//!
+//! ```no_run
+//! use tidegate_server::{Front, Listener, Params};
+//! use tidegate_service::{Call, Error, Reply, Tasks, Upstream};
+//! use tokio_util::sync::CancellationToken;
+//! use tower::service_fn;
+//!
+//! # async fn run() -> std::io::Result<()> {
+//! let edge = Upstream::new(service_fn(async |_: Call| Ok::<_, Error>(Reply::accepted())));
+//! let drain = CancellationToken::new();
+//! let front = Front::new(edge, Params::default(), drain.clone());
+//! let listener = Listener::bind("127.0.0.1:0".parse().expect("an address"))?;
+//! println!("listening on {}", listener.address());
+//! let tasks = Tasks::default();
+//! listener.serve(&front, &tasks);
+//! drain.cancel();
+//! tasks.stop().await;
+//! # Ok(()) }
+//! ```
+//!
+//! The path of a request: [`listen`] accepts, `connection` speaks HTTP, `http` reads the request,
+//! calls the edge and writes the response.
+//!
+//! [`Call`]: tidegate_service::Call
+//! [`Reply`]: tidegate_service::Reply
+
+mod connection;
+mod http;
+pub mod listen;
+pub mod observe;
+pub mod params;
+pub mod stats;
+
+pub use crate::{
+    http::Front,
+    listen::Listener,
+    params::{Limits, Params, Security, Timeouts},
+    stats::{Refused, Stats},
+};

@@ -22,8 +22,6 @@ pub struct Call {
 pub enum Operation {
     /// Deliver one message: a request, a notification, or a client's answer to a server's request.
     Send(Envelope),
-    /// Deliver the members of a batch (2025-03-26 only). Split up before any upstream sees it.
-    Batch(Vec<Envelope>),
     /// Open the stream of what the server says unasked (the GET of the legacy era).
     Listen {
         /// The event after which the client wants to go on.
@@ -51,6 +49,9 @@ pub struct Cx {
     pub deadline: Option<Instant>,
     /// How often this call was sent before.
     pub attempt: u32,
+    /// Whether the message came as a member of a batch, which only 2025-03-26 allows. The server
+    /// splits batches up, but only session resolution knows the version.
+    pub batched: bool,
 }
 
 impl Call {
@@ -63,7 +64,7 @@ impl Call {
     pub const fn envelope(&self) -> Option<&Envelope> {
         match &self.operation {
             Operation::Send(envelope) => Some(envelope),
-            Operation::Batch(_) | Operation::Listen { .. } | Operation::EndSession => None,
+            Operation::Listen { .. } | Operation::EndSession => None,
         }
     }
 }
@@ -79,6 +80,7 @@ impl Cx {
             headers: HeaderMap::new(),
             deadline: None,
             attempt: 0,
+            batched: false,
         }
     }
 }

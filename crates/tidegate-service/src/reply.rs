@@ -84,6 +84,15 @@ impl Reply {
         Self { status, headers: HeaderMap::new(), body }
     }
 
+    /// Replaces the stream, if there is one.
+    #[must_use]
+    pub fn map_stream(self, change: impl FnOnce(EventStream) -> EventStream) -> Self {
+        match self.body {
+            Body::Stream(stream) => Self { body: Body::Stream(change(stream)), ..self },
+            Body::Empty | Body::One(_) => self,
+        }
+    }
+
     /// Calls `hook` once, when the reply is over.
     #[must_use]
     pub fn on_end(self, hook: impl FnOnce(Verdict) + Send + 'static) -> Self {

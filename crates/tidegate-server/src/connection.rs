@@ -1,0 +1,185 @@
+//! One client connection: find out what it speaks, then speak it.
+//!
+//! The first bytes have a deadline of their own, since an HTTP library starts its clocks only once
+//! it knows the protocol. One task serves the connection; its requests are futures inside it.
+
+mod idle;
+mod io;
+
+use std::{
+    fmt,
+    sync::{Arc, atomic::Ordering},
+};
+
+use bytes::{Bytes, BytesMut};
+use hyper::{rt::Executor, server::conn, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tidegate_service::{OnError, Tasks};
+use tokio::{io::AsyncReadExt as _, net::TcpStream, time};
+
+pub(crate) use self::idle::Entered;
+use self::idle::Activity;
+use self::io::Guarded;
+use crate::http::Front;
+
+/// What an HTTP/2 client with prior knowledge sends first (RFC 9113, section 3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+const FIRST_READ: usize = 4 << 10;
+/// HTTP/2: how often a silent client is asked for a sign of life, and how long it may think.
+const PING_EVERY: time::Duration = time::Duration::from_secs(20);
+const PING_WAIT: time::Duration = time::Duration::from_secs(10);
+const MAX_H2_STREAMS: u32 = 128;
+
+/// Why a connection ended before its time. Only for the log.
+#[derive(Debug)]
+pub(crate) enum Ended {
+    Silent,
+    Io(std::io::Error),
+    Http(hyper::Error),
+}
+
+impl fmt::Display for Ended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Silent => f.write_str("nothing that tells the protocol came in time"),
+            Self::Io(error) => error.fmt(f),
+            Self::Http(error) => error.fmt(f),
+        }
+    }
+}
+
+/// Serves one connection to its end.
+pub(crate) async fn serve(
+    mut stream: TcpStream,
+    front: &Arc<Front>,
+    tasks: &Tasks,
+) -> Result<(), Ended> {
+    let counters = Arc::clone(front.counters());
+    counters.connections_open.fetch_add(1, Ordering::Relaxed);
+    let _open = scopeguard(move || {
+        counters.connections_open.fetch_sub(1, Ordering::Relaxed);
+    });
+    let first = time::timeout(front.params().timeouts.first_byte, first_bytes(&mut stream));
+    let first = tokio::select! {
+        first = first => first.map_err(|_| Ended::Silent)?.map_err(Ended::Io)?,
+        () = front.draining().cancelled() => return Ok(()),
+    };
+    if first.is_empty() {
+        return Ok(());
+    }
+    let activity = Arc::new(Activity::new(front.params().timeouts));
+    let is_http2 = first.starts_with(PREFACE);
+    let stream = Guarded::new(stream, first, Arc::clone(&activity), is_http2);
+    let served = async {
+        if is_http2 {
+            http2(stream, front, activity, tasks).await
+        } else {
+            http1(stream, front, activity).await
+        }
+    };
+    tokio::select! {
+        ended = served => ended,
+        // The time to drain is over: what is still open is cut.
+        () = tasks.stopping().cancelled() => Ok(()),
+    }
+}
+
+/// Reads until it is clear whether this is HTTP/2. Empty at the end of the stream.
+async fn first_bytes(stream: &mut TcpStream) -> std::io::Result<Bytes> {
+    let mut read = BytesMut::with_capacity(FIRST_READ);
+    loop {
+        if stream.read_buf(&mut read).await? == 0 {
+            return Ok(Bytes::new());
+        }
+        if read.len() >= PREFACE.len() || !PREFACE.starts_with(&read) {
+            return Ok(read.freeze());
+        }
+    }
+}
+
+async fn http1(
+    stream: Guarded<TcpStream>,
+    front: &Arc<Front>,
+    activity: Arc<Activity>,
+) -> Result<(), Ended> {
+    let limits = &front.params().limits;
+    let service = {
+        let activity = Arc::clone(&activity);
+        service_fn(move |request| front.respond(request, activity.enter()))
+    };
+    let connection = conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        // The stream has the stricter clock for a head that has begun; this one ends the rest
+        // between two requests.
+        .header_read_timeout(front.params().timeouts.keep_alive)
+        .max_headers(limits.max_headers)
+        .max_buf_size(limits.max_header_bytes.max(8 << 10) + limits.max_uri + (64 << 10))
+        .serve_connection(TokioIo::new(stream), service);
+    tokio::pin!(connection);
+    tokio::select! {
+        ended = connection.as_mut() => return ended.map_err(Ended::Http),
+        () = front.draining().cancelled() => connection.as_mut().graceful_shutdown(),
+    }
+    connection.await.map_err(Ended::Http)
+}
+
+async fn http2(
+    stream: Guarded<TcpStream>,
+    front: &Arc<Front>,
+    activity: Arc<Activity>,
+    tasks: &Tasks,
+) -> Result<(), Ended> {
+    let limits = &front.params().limits;
+    let service = {
+        let (front, activity) = (Arc::clone(front), Arc::clone(&activity));
+        service_fn(move |request| {
+            let (front, entered) = (Arc::clone(&front), activity.enter());
+            async move { front.respond(request, entered).await }
+        })
+    };
+    let connection = conn::http2::Builder::new(Tracked(tasks.clone()))
+        .timer(TokioTimer::new())
+        .keep_alive_interval(PING_EVERY)
+        .keep_alive_timeout(PING_WAIT)
+        .max_concurrent_streams(MAX_H2_STREAMS)
+        .max_header_list_size(u32::try_from(limits.max_header_bytes).unwrap_or(u32::MAX))
+        .serve_connection(TokioIo::new(stream), service);
+    tokio::pin!(connection);
+    tokio::select! {
+        ended = connection.as_mut() => return ended.map_err(Ended::Http),
+        () = front.draining().cancelled() => connection.as_mut().graceful_shutdown(),
+        () = activity.idle() => connection.as_mut().graceful_shutdown(),
+    }
+    connection.await.map_err(Ended::Http)
+}
+
+/// Lets HTTP/2 answer requests side by side, in tasks that have an owner.
+#[derive(Clone)]
+struct Tracked(Tasks);
+
+impl<F> Executor<F> for Tracked
+where
+    F: Future<Output: Send> + Send + 'static,
+{
+    fn execute(&self, request: F) {
+        let stopping = self.0.stopping().clone();
+        self.0.spawn("request", OnError::Log, async move {
+            tokio::select! {
+                _ = request => (),
+                () = stopping.cancelled() => (),
+            }
+            Ok(())
+        });
+    }
+}
+
+/// Runs `action` at the end of the scope, however it is left.
+fn scopeguard(action: impl FnMut()) -> impl Drop {
+    struct Guard<F: FnMut()>(F);
+    impl<F: FnMut()> Drop for Guard<F> {
+        fn drop(&mut self) {
+            (self.0)();
+        }
+    }
+    Guard(action)
+}

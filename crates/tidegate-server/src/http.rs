@@ -1,0 +1,216 @@
+//! One HTTP request: read it, call the edge, write the response.
+//!
+//! The three methods of the endpoint part ways here. `POST` carries messages of both eras; `GET`
+//! and `DELETE` exist only in the legacy one.
+
+mod batch;
+mod body;
+mod cors;
+mod error;
+mod guard;
+mod post;
+mod read;
+mod stream;
+mod write;
+
+use std::{convert::Infallible, fmt, panic::AssertUnwindSafe, sync::Arc};
+
+use ::http::{HeaderMap, Method, Request, Response, StatusCode, Uri, header, request::Parts};
+use futures_util::FutureExt as _;
+use hyper::body::Incoming;
+use tidegate_protocol::{
+    Era, Version,
+    header::{LAST_EVENT_ID, MCP_PROTOCOL_VERSION, MCP_SESSION_ID},
+};
+use tidegate_service::{Call, Cx, Operation, Upstream};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt as _;
+
+pub(crate) use self::body::OutBody;
+pub(crate) use self::guard::Guard;
+use self::{error::Rejection, read::Budget, stream::Listening};
+use crate::{
+    connection::Entered,
+    listen::Intake,
+    params::Params,
+    stats::{Counters, Refused, Stats},
+};
+
+/// Turns HTTP requests into calls and replies into HTTP responses. Clones share it.
+#[derive(Clone)]
+pub struct Front(Arc<Shared>);
+
+struct Shared {
+    edge: Upstream,
+    params: Params,
+    guard: Guard,
+    budget: Budget,
+    counters: Arc<Counters>,
+    places: Arc<Semaphore>,
+    drain: CancellationToken,
+}
+
+impl Front {
+    /// A front before `edge`. Cancelling `drain` stops accepting, closes connections after their
+    /// current response, and ends streams that would never end by themselves.
+    pub fn new(edge: Upstream, params: Params, drain: CancellationToken) -> Self {
+        let counters = Arc::new(Counters::default());
+        Self(Arc::new(Shared {
+            edge,
+            guard: Guard::new(&params, true),
+            budget: Budget::new(params.limits.body_budget, Arc::clone(&counters)),
+            places: Arc::new(Semaphore::new(params.limits.max_connections)),
+            counters,
+            drain,
+            params,
+        }))
+    }
+
+    /// The counters now.
+    pub fn stats(&self) -> Stats {
+        self.0.counters.snapshot()
+    }
+
+    /// The same front, with the rules that hold for one listener's address.
+    pub(crate) fn for_listener(&self, address: std::net::SocketAddr) -> Arc<Self> {
+        let shared = &self.0;
+        Arc::new(Self(Arc::new(Shared {
+            edge: shared.edge.clone(),
+            params: shared.params.clone(),
+            guard: Guard::new(&shared.params, address.ip().is_loopback()),
+            budget: shared.budget.clone(),
+            counters: Arc::clone(&shared.counters),
+            places: Arc::clone(&shared.places),
+            drain: shared.drain.clone(),
+        })))
+    }
+
+    pub(crate) fn params(&self) -> &Params {
+        &self.0.params
+    }
+
+    pub(crate) fn counters(&self) -> &Arc<Counters> {
+        &self.0.counters
+    }
+
+    pub(crate) fn draining(&self) -> &CancellationToken {
+        &self.0.drain
+    }
+
+    pub(crate) fn intake(&self) -> Intake {
+        Intake {
+            places: Arc::clone(&self.0.places),
+            counters: Arc::clone(&self.0.counters),
+            drain: self.0.drain.clone(),
+        }
+    }
+
+    /// Answers one request. A panic on the way costs this request and no other.
+    pub(crate) async fn respond(
+        &self,
+        request: Request<Incoming>,
+        entered: Entered,
+    ) -> Result<Response<OutBody>, Infallible> {
+        let (head, body) = request.into_parts();
+        let allowed_origin = self.0.guard.cors_origin(&head.headers);
+        let answered = AssertUnwindSafe(self.answer(head, body)).catch_unwind().await;
+        let mut response = match answered {
+            Ok(Ok(response)) => response,
+            Ok(Err(rejection)) => self.refuse(&rejection),
+            Err(_panic) => self.refuse(&Rejection::internal()),
+        };
+        if let Some(origin) = allowed_origin {
+            cors::allow(response.headers_mut(), origin);
+        }
+        Ok(response.map(|body| body.holding(entered)))
+    }
+
+    async fn answer(&self, head: Parts, body: Incoming) -> Result<Response<OutBody>, Rejection> {
+        self.0.guard.check(&head)?;
+        match head.method {
+            Method::POST => self.post(head, body).await,
+            Method::GET => self.get(head).await,
+            Method::DELETE => self.delete(head).await,
+            Method::OPTIONS => cors::preflight(&head.headers).ok_or_else(Rejection::method),
+            _ => Err(Rejection::method()),
+        }
+    }
+
+    /// Opens the stream of what the server says unasked.
+    async fn get(&self, head: Parts) -> Result<Response<OutBody>, Rejection> {
+        if !speaks_legacy(&head.headers) {
+            return Err(Rejection::method());
+        }
+        read::accepts_events(&head.headers)?;
+        let last_event_id = head.headers.get(LAST_EVENT_ID).cloned();
+        let cx = legacy_context(head)?;
+        let call = Call { operation: Operation::Listen { last_event_id }, cx };
+        let reply = self.0.edge.clone().oneshot(call).await;
+        let reply = reply.map_err(|error| Rejection::from_error(Era::Legacy, None, error))?;
+        Ok(write::reply(reply, self, Era::Legacy, None, Listening::ToSession))
+    }
+
+    /// Ends a session.
+    async fn delete(&self, head: Parts) -> Result<Response<OutBody>, Rejection> {
+        if !speaks_legacy(&head.headers) {
+            return Err(Rejection::method());
+        }
+        let call = Call { operation: Operation::EndSession, cx: legacy_context(head)? };
+        let reply = self.0.edge.clone().oneshot(call).await;
+        let reply = reply.map_err(|error| Rejection::from_error(Era::Legacy, None, error))?;
+        Ok(write::reply(reply, self, Era::Legacy, None, Listening::No))
+    }
+
+    fn refuse(&self, rejection: &Rejection) -> Response<OutBody> {
+        if let Some(reason) = rejection.reason {
+            self.0.counters.refused(reason);
+        }
+        rejection.to_response()
+    }
+}
+
+/// Whether a request without a body speaks the legacy era: it names a session, a legacy version,
+/// or an event to go on from.
+fn speaks_legacy(headers: &HeaderMap) -> bool {
+    match headers.get(MCP_PROTOCOL_VERSION) {
+        Some(version) => {
+            let version = version.to_str().ok().and_then(Version::parse);
+            version.is_none_or(|version| version.era() == Era::Legacy)
+        }
+        None => headers.contains_key(MCP_SESSION_ID) || headers.contains_key(LAST_EVENT_ID),
+    }
+}
+
+fn legacy_context(head: Parts) -> Result<Cx, Rejection> {
+    let version = legacy_version(&head.headers)?;
+    Ok(context(Era::Legacy, version, &head.uri, head.headers))
+}
+
+/// The version that a legacy request names, if it names one.
+fn legacy_version(headers: &HeaderMap) -> Result<Option<Version>, Rejection> {
+    let Some(value) = headers.get(MCP_PROTOCOL_VERSION) else { return Ok(None) };
+    let known = value.to_str().ok().and_then(Version::parse);
+    known.filter(|version| version.era() == Era::Legacy).map(Some).ok_or_else(|| {
+        Rejection::invalid(
+            StatusCode::BAD_REQUEST,
+            Refused::Headers,
+            "unsupported MCP-Protocol-Version; supported: 2024-11-05, 2025-03-26, 2025-06-18, \
+             2025-11-25, 2026-07-28",
+        )
+    })
+}
+
+fn context(era: Era, version: Option<Version>, uri: &Uri, headers: HeaderMap) -> Cx {
+    Cx { version, path: Arc::from(uri.path()), headers, ..Cx::new(era) }
+}
+
+impl fmt::Debug for Front {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Front").field("stats", &self.stats()).finish_non_exhaustive()
+    }
+}
+
+/// The media types of the endpoint.
+const JSON: header::HeaderValue = header::HeaderValue::from_static("application/json");
+const EVENTS: header::HeaderValue = header::HeaderValue::from_static("text/event-stream");

@@ -1,0 +1,62 @@
+//! A POST: one message of either era, or a batch of the one version that had them.
+
+use bytes::Bytes;
+use http::{Response, request::Parts};
+use hyper::body::Incoming;
+use tidegate_protocol::{Envelope, Era, Id, Kind as MessageKind, Limits, Version, classify};
+use tidegate_service::{Call, Reply};
+use tower::ServiceExt as _;
+
+use super::{Front, OutBody, batch, context, error::Rejection, legacy_version, read};
+use super::{stream::Listening, write};
+
+impl Front {
+    pub(super) async fn post(
+        &self,
+        head: Parts,
+        body: Incoming,
+    ) -> Result<Response<OutBody>, Rejection> {
+        read::negotiable(&head.headers)?;
+        // The memory is given back when the head of the response is ready: by then the message
+        // has been sent on.
+        let (bytes, _held) = read::body(body, self.params(), &self.0.budget).await?;
+        if bytes.trim_ascii_start().first() == Some(&b'[') {
+            return batch::answer(self, head, &bytes).await;
+        }
+        self.message(head, bytes).await
+    }
+
+    async fn message(&self, head: Parts, bytes: Bytes) -> Result<Response<OutBody>, Rejection> {
+        let envelope = Envelope::parse_with(bytes, &self.json_limits())
+            .map_err(|error| Rejection::from_parse(&error))?;
+        let id = envelope.id().filter(|_| envelope.kind() == MessageKind::Request);
+        let era = match classify(&head.headers, &envelope) {
+            Ok(era) => era,
+            Err(refusal) => return Err(Rejection::from_refusal(refusal, id)),
+        };
+        let version = match era {
+            Era::Modern => envelope.meta_version().as_deref().and_then(Version::parse),
+            Era::Legacy => legacy_version(&head.headers)?,
+        };
+        let listening = Listening::of(era, &envelope);
+        let cx = context(era, version, &head.uri, head.headers);
+        match self.0.edge.clone().oneshot(Call::send(envelope, cx)).await {
+            Ok(reply) => Ok(self.written(reply, era, id, listening)),
+            Err(error) => Err(Rejection::from_error(era, id, error)),
+        }
+    }
+
+    pub(super) fn json_limits(&self) -> Limits {
+        Limits { max_depth: self.0.params.limits.max_depth }
+    }
+
+    fn written(
+        &self,
+        reply: Reply,
+        era: Era,
+        id: Option<Id>,
+        listening: Listening,
+    ) -> Response<OutBody> {
+        write::reply(reply, self, era, id, listening)
+    }
+}
