@@ -57,7 +57,7 @@ pub fn era_of_body(envelope: &Envelope) -> Era {
 /// When it is repeated or no text.
 pub fn header_version(headers: &HeaderMap) -> Result<Option<Cow<'_, str>>, Refusal> {
     let Some(value) = single(headers, &MCP_PROTOCOL_VERSION)? else { return Ok(None) };
-    let text = mirror::decode(value)
+    let text = mirror::plain(value)
         .map_err(|error| mirror::mismatch(format!("header {MCP_PROTOCOL_VERSION}: {error}")))?;
     Ok(Some(text))
 }
@@ -92,13 +92,18 @@ fn without_envelope(envelope: &Envelope) -> Refusal {
             "header {MCP_PROTOCOL_VERSION} names a revision without initialize"
         ));
     }
+    if envelope.meta_version().is_some() {
+        return mirror::mismatch(format!("header {MCP_PROTOCOL_VERSION} differs from the body"));
+    }
     mirror::invalid_params("io.modelcontextprotocol/protocolVersion")
 }
 
 /// A legacy message, whose version header must name a revision that is served, if it is there.
 fn legacy(header: Option<&str>) -> Result<Era, Refusal> {
     match header {
-        Some(version) if Version::parse(version).is_none() => Err(mirror::unsupported(version)),
+        Some(version) if Version::parse(version).is_none() => {
+            Err(mirror::unsupported(version, Era::Legacy))
+        }
         _ => Ok(Era::Legacy),
     }
 }

@@ -9,6 +9,8 @@
 //! integers, lone surrogates are refused, and nesting has a limit.
 
 mod batch;
+#[cfg(test)]
+mod differential;
 mod edit;
 mod error;
 mod head;
@@ -161,6 +163,11 @@ impl Envelope {
             NameSource::Uri => self.text(self.head.uri),
             NameSource::Task => self.text(self.head.task_id),
         }
+    }
+
+    /// Whether the method is one whose requests have a [`name`](Self::name).
+    pub(crate) const fn should_name(&self) -> bool {
+        !matches!(self.head.name_source, NameSource::None)
     }
 
     /// `params.uri`, whatever the method.

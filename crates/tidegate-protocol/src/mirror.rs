@@ -23,6 +23,8 @@ const SUFFIX: &[u8] = b"?=";
 pub const REMOVED_METHODS: [&str; 5] =
     ["initialize", "ping", "logging/setLevel", "resources/subscribe", "resources/unsubscribe"];
 
+const TASK_METHODS: [&str; 3] = ["tasks/get", "tasks/update", "tasks/cancel"];
+
 /// Why a mirrored value cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MirrorError {
@@ -45,16 +47,21 @@ pub enum MirrorError {
 /// # Errors
 /// When the value is marked as base64 and is none, or has bytes that need the marking.
 pub fn decode(value: &HeaderValue) -> Result<Cow<'_, str>, MirrorError> {
-    let value = trim(value.as_bytes());
-    let Some(encoded) = marked(value) else {
-        let plain = |byte: &u8| matches!(byte, b'\t' | b' '..=b'~');
-        if !value.iter().all(plain) {
-            return Err(MirrorError::Unencoded);
-        }
-        return std::str::from_utf8(value).map(Cow::Borrowed).map_err(|_| MirrorError::Utf8);
-    };
+    let Some(encoded) = marked(trim(value.as_bytes())) else { return plain(value) };
     let bytes = STANDARD.decode(encoded).map_err(|_| MirrorError::Base64)?;
     String::from_utf8(bytes).map(Cow::Owned).map_err(|_| MirrorError::Utf8)
+}
+
+/// The text of a header value that is never encoded, without white space around it.
+///
+/// # Errors
+/// When the value has bytes outside visible ASCII, space and tab.
+pub fn plain(value: &HeaderValue) -> Result<Cow<'_, str>, MirrorError> {
+    let value = trim(value.as_bytes());
+    if !value.iter().all(is_plain) {
+        return Err(MirrorError::Unencoded);
+    }
+    std::str::from_utf8(value).map(Cow::Borrowed).map_err(|_| MirrorError::Utf8)
 }
 
 /// The header value that stands for `text`: the text itself where a header can carry it, base64
@@ -62,9 +69,8 @@ pub fn decode(value: &HeaderValue) -> Result<Cow<'_, str>, MirrorError> {
 #[must_use]
 pub fn encode(text: &str) -> HeaderValue {
     let bytes = text.as_bytes();
-    let plain = |byte: &u8| matches!(byte, b'\t' | b' '..=b'~');
     let literal =
-        bytes.iter().all(plain) && trim(bytes).len() == bytes.len() && marked(bytes).is_none();
+        bytes.iter().all(is_plain) && trim(bytes).len() == bytes.len() && marked(bytes).is_none();
     if literal && let Ok(value) = HeaderValue::from_bytes(bytes) {
         return value;
     }
@@ -88,48 +94,56 @@ pub fn check(headers: &HeaderMap, envelope: &Envelope) -> Result<(), Refusal> {
     let Some(version) = envelope.meta_version() else {
         return Err(invalid_params("io.modelcontextprotocol/protocolVersion"));
     };
-    must_equal(headers, &MCP_PROTOCOL_VERSION, &version)?;
+    must_equal(headers, &MCP_PROTOCOL_VERSION, &version, plain)?;
     if Version::parse(&version).is_none_or(|version| version.era() != Era::Modern) {
-        return Err(unsupported(&version));
+        return Err(unsupported(&version, Era::Modern));
     }
     if !envelope.has_client_capabilities() {
         return Err(invalid_params("io.modelcontextprotocol/clientCapabilities"));
     }
     let method = envelope.method().unwrap_or_default();
-    must_equal(headers, &MCP_METHOD, &method)?;
+    must_equal(headers, &MCP_METHOD, &method, plain)?;
     if REMOVED_METHODS.contains(&method.as_ref()) {
         let message = format!("method not found: {method}");
         return Err(Refusal::new(404, code::METHOD_NOT_FOUND, message));
     }
     match envelope.name() {
-        Some(name) => must_equal(headers, &MCP_NAME, &name),
+        // Of the tasks methods only these three are given the header.
+        Some(_) if method.starts_with("tasks/") && !TASK_METHODS.contains(&method.as_ref()) => {
+            Ok(())
+        }
+        Some(name) => must_equal(headers, &MCP_NAME, &name, decode),
+        None if envelope.should_name() && headers.contains_key(MCP_NAME) => {
+            Err(mismatch(format!("header {MCP_NAME} names what the body does not")))
+        }
         None => Ok(()),
     }
 }
 
 fn check_notification(headers: &HeaderMap, envelope: &Envelope) -> Result<(), Refusal> {
-    let version = envelope.meta_version();
-    let pairs = [
-        (&MCP_PROTOCOL_VERSION, version),
-        (&MCP_METHOD, envelope.method()),
-        (&MCP_NAME, envelope.name()),
-    ];
+    let pairs =
+        [(&MCP_PROTOCOL_VERSION, envelope.meta_version()), (&MCP_METHOD, envelope.method())];
     for (name, expected) in pairs {
         if let Some(expected) = expected
             && headers.contains_key(name)
         {
-            must_equal(headers, name, &expected)?;
+            must_equal(headers, name, &expected, plain)?;
         }
     }
     Ok(())
 }
 
-fn must_equal(headers: &HeaderMap, name: &HeaderName, expected: &str) -> Result<(), Refusal> {
+fn must_equal(
+    headers: &HeaderMap,
+    name: &HeaderName,
+    expected: &str,
+    read: fn(&HeaderValue) -> Result<Cow<'_, str>, MirrorError>,
+) -> Result<(), Refusal> {
     let Some(value) = single(headers, name)? else {
         return Err(mismatch(format!("header {name} is missing")));
     };
     let value =
-        decode(value).map_err(|error| mismatch(format!("header {name} is malformed: {error}")))?;
+        read(value).map_err(|error| mismatch(format!("header {name} is malformed: {error}")))?;
     if value != expected {
         return Err(mismatch(format!("header {name} differs from the body")));
     }
@@ -157,10 +171,17 @@ pub(crate) fn invalid_params(key: &str) -> Refusal {
     Refusal::new(400, code::INVALID_PARAMS, format!("_meta lacks {key}"))
 }
 
-/// The refusal of a version, which names those that are served, newest first.
-pub(crate) fn unsupported(requested: &str) -> Refusal {
-    let supported: Vec<String> =
-        Version::ALL.iter().rev().map(|version| rpc::quote(version.as_str())).collect();
+/// The refusal of a version, which names the era's revisions, newest first.
+///
+/// A modern client is not told of legacy revisions: what an upstream's `server/discover` lists must
+/// cover what errors list, and all that the proxy knows of that list is that it is modern.
+pub(crate) fn unsupported(requested: &str, era: Era) -> Refusal {
+    let supported: Vec<String> = Version::ALL
+        .into_iter()
+        .rev()
+        .filter(|version| version.era() == era)
+        .map(|version| rpc::quote(version.as_str()))
+        .collect();
     let data = format!(
         r#"{{"supported":[{}],"requested":{}}}"#,
         supported.join(","),
@@ -173,6 +194,10 @@ pub(crate) fn unsupported(requested: &str) -> Refusal {
 /// What stands between the markers, where both are there.
 fn marked(value: &[u8]) -> Option<&[u8]> {
     value.strip_prefix(PREFIX)?.strip_suffix(SUFFIX)
+}
+
+const fn is_plain(byte: &u8) -> bool {
+    matches!(byte, b'\t' | b' '..=b'~')
 }
 
 fn trim(mut value: &[u8]) -> &[u8] {

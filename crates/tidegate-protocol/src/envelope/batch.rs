@@ -23,8 +23,10 @@ pub fn split_batch(
     match (scanned, scanner.fault()) {
         (Ok(()), None) => Ok(items),
         (_, fault) => {
-            let Fault { kind, offset } =
-                fault.unwrap_or(Fault { kind: ParseErrorKind::Syntax, offset: scanner.offset() });
+            let Fault { kind, offset } = fault.unwrap_or_else(|| Fault {
+                kind: ParseErrorKind::Syntax,
+                offset: scanner.offset(),
+            });
             Err(ParseError { kind, offset, id: None })
         }
     }

@@ -216,7 +216,7 @@ impl Head {
             return Err(bad("params", self.params));
         }
         let failed = !self.error.is_absent();
-        if failed == !self.result.is_absent() {
+        if failed != self.result.is_absent() {
             // Both or neither: the latter is most often a call that lacks its method.
             return Err(if failed { bad("error", self.error) } else { bad("method", self.method) });
         }
