@@ -1,0 +1,137 @@
+//! Counters of a pool, kept as atomics and shown as plain data.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+
+/// A snapshot of a pool. Its numbers are read one after the other, so under load they may differ
+/// by the calls that passed meanwhile; at rest they add up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// How many leases may be out at once.
+    pub max: usize,
+    /// Leases that could be taken now without waiting.
+    pub available: usize,
+    /// Leases that are out, filled or not.
+    pub in_use: usize,
+    /// Things that lie ready for reuse.
+    pub idle: usize,
+    /// Callers that wait for a lease.
+    pub waiting: usize,
+    /// Things made so far.
+    pub created: u64,
+    /// Leases that came with a thing to reuse.
+    pub reused: u64,
+    /// Callers refused because the queue was full.
+    pub refused: u64,
+    /// Callers that waited in vain.
+    pub timed_out: u64,
+    /// Things closed so far.
+    pub closed: Closed,
+}
+
+/// How many things were closed, by reason.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Closed {
+    /// Found unusable.
+    pub broken: u64,
+    /// Unused for too long.
+    pub idle: u64,
+    /// Too old.
+    pub lifetime: u64,
+    /// The lease was dropped in the middle of its use.
+    pub abandoned: u64,
+    /// The pool was closed.
+    pub shutdown: u64,
+}
+
+/// Why a thing is closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// It cannot be used any more.
+    Broken,
+    /// It was unused for too long.
+    Idle,
+    /// It is too old.
+    Lifetime,
+    /// Its lease was dropped in the middle of its use.
+    Abandoned,
+    /// The pool is closed.
+    Shutdown,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) waiting: AtomicUsize,
+    created: AtomicU64,
+    reused: AtomicU64,
+    refused: AtomicU64,
+    timed_out: AtomicU64,
+    broken: AtomicU64,
+    idle: AtomicU64,
+    lifetime: AtomicU64,
+    abandoned: AtomicU64,
+    shutdown: AtomicU64,
+}
+
+impl Stats {
+    /// Things that exist now, idle or in use.
+    pub const fn live(&self) -> u64 {
+        self.created.saturating_sub(self.closed.total())
+    }
+}
+
+impl Closed {
+    /// All of them.
+    pub const fn total(&self) -> u64 {
+        self.broken + self.idle + self.lifetime + self.abandoned + self.shutdown
+    }
+}
+
+impl Counters {
+    pub(crate) fn made(&self) {
+        self.created.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn reused(&self) {
+        self.reused.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn refused(&self) {
+        self.refused.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn timed_out(&self) {
+        self.timed_out.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn closed(&self, reason: Reason) {
+        let counter = match reason {
+            Reason::Broken => &self.broken,
+            Reason::Idle => &self.idle,
+            Reason::Lifetime => &self.lifetime,
+            Reason::Abandoned => &self.abandoned,
+            Reason::Shutdown => &self.shutdown,
+        };
+        counter.fetch_add(1, Relaxed);
+    }
+
+    /// Everything but what only the gate and the slots know.
+    pub(crate) fn snapshot(&self) -> Stats {
+        // Closed before created: a thing made and closed in between must not make `live` negative.
+        let closed = Closed {
+            broken: self.broken.load(Relaxed),
+            idle: self.idle.load(Relaxed),
+            lifetime: self.lifetime.load(Relaxed),
+            abandoned: self.abandoned.load(Relaxed),
+            shutdown: self.shutdown.load(Relaxed),
+        };
+        Stats {
+            waiting: self.waiting.load(Relaxed),
+            created: self.created.load(Relaxed),
+            reused: self.reused.load(Relaxed),
+            refused: self.refused.load(Relaxed),
+            timed_out: self.timed_out.load(Relaxed),
+            closed,
+            ..Stats::default()
+        }
+    }
+}
