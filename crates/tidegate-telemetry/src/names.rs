@@ -1,0 +1,197 @@
+//! Every name there is: one row per metric family, and the names of the labels.
+//!
+//! A row says the variant, the type, the name, the unit and the labels; its doc comment is the help
+//! text. Names stand here without the prefix `tidegate_`, without the unit and without `_total`,
+//! because the encoder appends them. Times are in seconds and sizes in bytes.
+//!
+//! The rows of [`Process`] are the exception to the prefix: `process_*` are the names that the
+//! Prometheus client libraries agreed on, and dashboards expect them unprefixed.
+
+use prometheus_client::{metrics::MetricType, registry::Unit};
+
+/// What every family of ours begins with.
+pub(crate) const PREFIX: &str = "tidegate";
+
+/// What is known of a metric family before it has a value.
+#[derive(Debug)]
+pub(crate) struct Family {
+    pub(crate) name: &'static str,
+    pub(crate) help: &'static str,
+    pub(crate) kind: MetricType,
+    pub(crate) unit: Option<Unit>,
+    pub(crate) labels: &'static [Label],
+}
+
+macro_rules! labels {
+    ($($(#[$doc:meta])* $variant:ident = $name:literal,)+) => {
+        /// The name of a label.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[non_exhaustive]
+        pub enum Label { $($(#[$doc])* $variant,)+ }
+
+        impl Label {
+            /// The name as it is exposed.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $name,)+ }
+            }
+        }
+    };
+}
+
+labels! {
+    /// The configured name of a route.
+    Route = "route",
+    /// The configured name of an upstream.
+    Upstream = "upstream",
+    /// The configured name of one endpoint of an upstream.
+    Endpoint = "endpoint",
+    /// A method of MCP, or a word for what has none; see [`crate::METHODS`].
+    Method = "method",
+    /// How a call ended; see [`crate::OUTCOMES`].
+    Outcome = "outcome",
+    /// `legacy` or `modern`.
+    Era = "era",
+    /// Why something ended. Its values are a closed set of whoever counts.
+    Cause = "cause",
+    /// Why something was refused; see [`crate::Reason`].
+    Reason = "reason",
+    /// The configured name or the address of a listener.
+    Listener = "listener",
+    /// The version of the program.
+    Version = "version",
+}
+
+macro_rules! families {
+    (
+        $(#[$meta:meta])* $vis:vis enum $set:ident {
+            $(
+                #[doc = $help:literal]
+                $variant:ident: $kind:ident = $name:literal $(in $unit:ident)? [$($label:ident),*],
+            )+
+        }
+    ) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[non_exhaustive]
+        $vis enum $set { $(#[doc = $help] $variant,)+ }
+
+        impl $set {
+            pub(crate) const ALL: &[Self] = &[$(Self::$variant),+];
+
+            pub(crate) const fn family(self) -> Family {
+                match self {
+                    $(Self::$variant => Family {
+                        name: $name,
+                        help: $help.trim_ascii(),
+                        kind: MetricType::$kind,
+                        unit: unit!($($unit)?),
+                        labels: &[$(Label::$label),*],
+                    },)+
+                }
+            }
+        }
+    };
+}
+
+macro_rules! unit {
+    () => {
+        None
+    };
+    ($unit:ident) => {
+        Some(Unit::$unit)
+    };
+}
+
+families! {
+    /// What this crate measures itself, at the seam.
+    pub(crate) enum Own {
+        /// Calls that are over, by how they ended.
+        Requests: Counter = "requests" [Route, Upstream, Method, Outcome, Era],
+        /// Time from a call's arrival at its route to the end of its reply's body.
+        RequestDuration: Histogram = "request_duration" in Seconds [Route, Upstream, Method],
+        /// Time from a call's arrival at its route to the first message of its reply.
+        TimeToFirstItem: Histogram = "request_time_to_first_item" in Seconds [Route, Upstream, Method],
+        /// Calls whose reply has not ended.
+        RequestsInFlight: Gauge = "requests_in_flight" [Route, Upstream],
+        /// Replies that are streams and have not ended, the listening ones included.
+        StreamsOpen: Gauge = "streams_open" [Route, Upstream],
+        /// Attempts to have an endpoint answer, by how they ended.
+        Attempts: Counter = "upstream_attempts" [Upstream, Endpoint, Outcome],
+        /// Time from an attempt's start to the head of its reply.
+        TimeToHead: Histogram = "upstream_time_to_head" in Seconds [Upstream, Endpoint],
+        /// Always 1; the labels tell what is running.
+        BuildInfo: Gauge = "build_info" [Version],
+    }
+}
+
+families! {
+    /// Gauges that others feed at scrape time, see [`crate::Samples::gauge`].
+    pub enum Gauge {
+        /// Legacy sessions that exist now.
+        SessionsOpen: Gauge = "sessions_open" [Route],
+        /// Child processes that are running.
+        StdioChildren: Gauge = "stdio_children" [Upstream],
+        /// Requests written to a child process and not answered yet.
+        StdioInFlight: Gauge = "stdio_requests_in_flight" [Upstream],
+        /// Idle connections that the next request to the endpoint can take.
+        HttpConnectionsAvailable: Gauge = "http_pool_connections_available" [Upstream, Endpoint],
+        /// Connections to the endpoint that carry a request now.
+        HttpConnectionsInUse: Gauge = "http_pool_connections_in_use" [Upstream, Endpoint],
+        /// Requests that wait for a connection to the endpoint.
+        HttpWaiting: Gauge = "http_pool_requests_waiting" [Upstream, Endpoint],
+        /// Connections from clients that are open.
+        ConnectionsOpen: Gauge = "downstream_connections_open" [Listener],
+    }
+}
+
+families! {
+    /// Counters that others feed at scrape time, see [`crate::Samples::counter`].
+    pub enum Counter {
+        /// HTTP requests refused before a route was chosen.
+        RequestsRefused: Counter = "http_requests_refused" [Reason],
+        /// Legacy sessions started.
+        SessionsStarted: Counter = "sessions_started" [Route],
+        /// Legacy sessions ended.
+        SessionsEnded: Counter = "sessions_ended" [Route, Cause],
+        /// Child processes started.
+        StdioSpawns: Counter = "stdio_spawns" [Upstream],
+        /// Child processes that could not be started.
+        StdioSpawnFailures: Counter = "stdio_spawn_failures" [Upstream],
+        /// Child processes that ended.
+        StdioExits: Counter = "stdio_exits" [Upstream, Cause],
+        /// Lines from child processes that are not messages.
+        StdioGarbageLines: Counter = "stdio_garbage_lines" [Upstream],
+        /// Messages from child processes that nobody could take.
+        StdioDroppedMessages: Counter = "stdio_dropped_messages" [Upstream],
+        /// Connections to the endpoint opened.
+        HttpConnectionsOpened: Counter = "http_pool_connections_opened" [Upstream, Endpoint],
+        /// Requests to the endpoint that went over a connection used before.
+        HttpConnectionsReused: Counter = "http_pool_connections_reused" [Upstream, Endpoint],
+        /// Connections to the endpoint closed.
+        HttpConnectionsClosed: Counter = "http_pool_connections_closed" [Upstream, Endpoint, Cause],
+        /// Connections from clients accepted.
+        ConnectionsAccepted: Counter = "downstream_connections_accepted" [Listener],
+        /// Connections from clients turned away.
+        ConnectionsRefused: Counter = "downstream_connections_refused" [Listener, Reason],
+    }
+}
+
+families! {
+    /// What the kernel says about this process. Without our prefix, see the module.
+    pub(crate) enum Process {
+        /// Total user and system CPU time spent in seconds.
+        Cpu: Counter = "process_cpu" in Seconds [],
+        /// Number of open file descriptors.
+        OpenFds: Gauge = "process_open_fds" [],
+        /// Maximum number of open file descriptors.
+        MaxFds: Gauge = "process_max_fds" [],
+        /// Virtual memory size in bytes.
+        VirtualMemory: Gauge = "process_virtual_memory" in Bytes [],
+        /// Resident memory size in bytes.
+        ResidentMemory: Gauge = "process_resident_memory" in Bytes [],
+        /// Number of OS threads in the process.
+        Threads: Gauge = "process_threads" [],
+        /// Start time of the process since unix epoch in seconds.
+        StartTime: Gauge = "process_start_time" in Seconds [],
+    }
+}
