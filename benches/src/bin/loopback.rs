@@ -1,0 +1,120 @@
+//! The loopback bench: fixture, floor and Tidegate side by side, ratios within a round.
+
+use std::{
+    fs,
+    io::{self, Write as _},
+    path::PathBuf,
+    process::ExitCode,
+    time::Duration,
+};
+
+use anyhow::{Context as _, ensure};
+use clap::Parser;
+use tidegate_benches::{
+    peers::{self, Programs, Stage},
+    plan::{Behind, Peer, Plan},
+    report::{self, Report},
+    rounds,
+};
+
+/// Measures what a hop through Tidegate costs, as ratios to a bare relay in the same run.
+#[derive(Parser)]
+struct Arguments {
+    /// Three short rounds, about 40 s.
+    #[arg(long, conflicts_with = "smoke")]
+    quick: bool,
+    /// One round of a blink, to see that everything works; leaves out what is not installed.
+    #[arg(long)]
+    smoke: bool,
+    /// Rounds instead of those of the mode.
+    #[arg(long)]
+    rounds: Option<usize>,
+    /// Counted milliseconds per load instead of those of the mode.
+    #[arg(long)]
+    window_ms: Option<u64>,
+    /// Only the scenarios with this behind the proxy.
+    #[arg(long, value_enum)]
+    only: Option<Behind>,
+    /// Leave this peer out; may be repeated.
+    #[arg(long, value_enum)]
+    without: Vec<Peer>,
+    /// The program under test [default: the `tidegate` beside this program]
+    #[arg(long, env = "TIDEGATE_BIN")]
+    tidegate: Option<PathBuf>,
+    /// Where npm packages are kept [default: ~/.cache/tidegate-tools]
+    #[arg(long, env = "TIDEGATE_TOOLS")]
+    tools: Option<PathBuf>,
+    /// Write everything that was seen to this file.
+    #[arg(long)]
+    json: Option<PathBuf>,
+    /// End with status 1 when a target is missed, too.
+    #[arg(long)]
+    gate: bool,
+}
+
+fn main() -> anyhow::Result<ExitCode> {
+    let arguments = Arguments::parse();
+    let own = std::env::current_exe()?.parent().context("no folder")?.to_owned();
+    let tidegate = arguments.tidegate.clone().unwrap_or_else(|| own.join("tidegate"));
+    let tools = match &arguments.tools {
+        Some(tools) => tools.clone(),
+        None => std::env::home_dir().context("no home folder")?.join(".cache/tidegate-tools"),
+    };
+    let programs = Programs::find(own, tidegate, &tools);
+
+    let mut plan = plan(&arguments);
+    if !programs.tidegate.exists() && !plan.without.contains(&Peer::Tidegate) {
+        ensure!(
+            arguments.smoke && arguments.tidegate.is_none(),
+            "{} is missing: build it (cargo build --release -p tidegate), name another with \
+             --tidegate, or leave it out with --without tidegate",
+            programs.tidegate.display()
+        );
+        say("tidegate is not built: left out");
+        plan.without.push(Peer::Tidegate);
+    }
+    if plan.has(Behind::Stdio) && plan.peers(Behind::Stdio).any(|peer| peer == Peer::McpProxy) {
+        peers::install_mcp_proxy(&tools, &mut say)
+            .context("npm mcp-proxy cannot be installed (--without mcp-proxy leaves it out)")?;
+    }
+
+    let mut machine = report::machine(programs.pinned);
+    let stage = Stage::set(&plan, &programs)?;
+    let samples = rounds::run(&plan, &programs, &stage, &mut say)?;
+    drop(stage);
+    machine.push(format!("load average after: {}", report::load_average()));
+
+    let report = Report::new(machine, plan, samples);
+    write!(io::stdout(), "{}", report.render())?;
+    if let Some(file) = &arguments.json {
+        fs::write(file, serde_json::to_vec_pretty(&report)?)
+            .with_context(|| format!("cannot write {}", file.display()))?;
+    }
+    let missed = report.verdicts.iter().any(|verdict| !verdict.pass);
+    let failed = report.errors > 0 || (arguments.gate && missed);
+    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn plan(arguments: &Arguments) -> Plan {
+    let mut plan = match (arguments.quick, arguments.smoke) {
+        (_, true) => Plan::smoke(),
+        (true, _) => Plan::quick(),
+        _ => Plan::full(),
+    };
+    if let Some(rounds) = arguments.rounds {
+        plan.rounds = rounds;
+    }
+    if let Some(window) = arguments.window_ms {
+        plan.window = Duration::from_millis(window);
+    }
+    if let Some(only) = arguments.only {
+        plan.scenarios.retain(|scenario| scenario.behind == only);
+    }
+    plan.without.extend(&arguments.without);
+    plan
+}
+
+fn say(line: &str) {
+    // Progress is for whoever watches; nobody need be there.
+    writeln!(io::stderr(), "{line}").ok();
+}

@@ -1,0 +1,156 @@
+//! What a run measures: scenarios, peers, rounds and windows.
+
+use std::{fmt, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+use crate::wire::Era;
+
+/// Something that calls are sent to.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    Serialize,
+    Deserialize,
+    clap::ValueEnum,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum Peer {
+    /// The fixture without anything in front of it.
+    Direct,
+    /// The bare relay.
+    Floor,
+    /// The proxy under test.
+    Tidegate,
+    /// The npm package of that name (stdio only).
+    McpProxy,
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Direct => "direct",
+            Self::Floor => "floor",
+            Self::Tidegate => "tidegate",
+            Self::McpProxy => "npm mcp-proxy",
+        })
+    }
+}
+
+/// What the proxy has behind it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Behind {
+    /// The fixture over HTTP.
+    Http,
+    /// The fixture as a child process.
+    Stdio,
+}
+
+impl Behind {
+    /// The peers that are compared there, in the order of the report.
+    #[must_use]
+    pub fn peers(self) -> &'static [Peer] {
+        match self {
+            Self::Http => &[Peer::Direct, Peer::Floor, Peer::Tidegate],
+            Self::Stdio => &[Peer::Floor, Peer::Tidegate, Peer::McpProxy],
+        }
+    }
+}
+
+/// One kind of load.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Scenario {
+    /// What stands behind the proxy.
+    pub behind: Behind,
+    /// What the client speaks.
+    pub era: Era,
+    /// Keep-alive connections with one call in flight each.
+    pub connections: usize,
+}
+
+impl fmt::Display for Scenario {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let behind = match self.behind {
+            Behind::Http => "http",
+            Behind::Stdio => "stdio",
+        };
+        write!(f, "{behind}, {} era, {} connection", self.era.as_str(), self.connections)?;
+        f.write_str(if self.connections == 1 { "" } else { "s" })
+    }
+}
+
+/// How much is measured.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Plan {
+    /// In each round every peer meets every scenario once, in random order.
+    pub rounds: usize,
+    /// Before the first round every peer is driven this long in every scenario, uncounted, so that
+    /// just-in-time compilers and allocators have seen the load.
+    pub settle: Duration,
+    /// Before each counted window.
+    pub warm_up: Duration,
+    /// Counted.
+    pub window: Duration,
+    /// The loads.
+    pub scenarios: Vec<Scenario>,
+    /// Peers that are left out.
+    pub without: Vec<Peer>,
+}
+
+impl Plan {
+    /// Five rounds of two seconds: the run whose numbers are worth writing down (4 to 5 minutes).
+    #[must_use]
+    pub fn full() -> Self {
+        let mut plan = Self::new(5, Duration::from_secs(2), [1, 64]);
+        plan.settle = Duration::from_secs(1);
+        plan.warm_up = Duration::from_millis(300);
+        plan
+    }
+
+    /// Three short rounds: good enough to see a regression of a third (about 40 s).
+    #[must_use]
+    pub fn quick() -> Self {
+        let mut plan = Self::new(3, Duration::from_millis(500), [1, 64]);
+        plan.settle = Duration::from_millis(300);
+        plan.warm_up = Duration::from_millis(100);
+        plan
+    }
+
+    /// One round of a blink: shows that every part works, and nothing about speed.
+    #[must_use]
+    pub fn smoke() -> Self {
+        let mut plan = Self::new(1, Duration::from_millis(100), [1, 8]);
+        plan.warm_up = Duration::from_millis(20);
+        plan.without.push(Peer::McpProxy);
+        plan
+    }
+
+    fn new(rounds: usize, window: Duration, connections: [usize; 2]) -> Self {
+        let [one, many] = connections;
+        let eras = [Era::Legacy, Era::Modern];
+        let http =
+            |connections| eras.map(|era| Scenario { behind: Behind::Http, era, connections });
+        let stdio = eras.map(|era| Scenario { behind: Behind::Stdio, era, connections: many });
+        let scenarios = [http(one), http(many), stdio].concat();
+        let (settle, warm_up) = (Duration::ZERO, Duration::ZERO);
+        Self { rounds, settle, warm_up, window, scenarios, without: Vec::new() }
+    }
+
+    /// The peers that take part in a scenario.
+    pub fn peers(&self, behind: Behind) -> impl Iterator<Item = Peer> + '_ {
+        behind.peers().iter().copied().filter(|peer| !self.without.contains(peer))
+    }
+
+    /// Whether any scenario has this behind the proxy.
+    #[must_use]
+    pub fn has(&self, behind: Behind) -> bool {
+        self.scenarios.iter().any(|scenario| scenario.behind == behind)
+    }
+}
