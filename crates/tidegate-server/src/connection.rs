@@ -17,8 +17,8 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tidegate_service::{OnError, Tasks};
 use tokio::{io::AsyncReadExt as _, net::TcpStream, time};
 
-pub(crate) use self::idle::Entered;
 use self::idle::Activity;
+pub(crate) use self::idle::Entered;
 use self::io::Guarded;
 use crate::http::Front;
 

@@ -130,11 +130,7 @@ fn text(status: StatusCode, body: &'static str) -> Response<Full<Bytes>> {
     typed(status, HeaderValue::from_static("text/plain; charset=utf-8"), body)
 }
 
-fn typed(
-    status: StatusCode,
-    kind: HeaderValue,
-    body: impl Into<Bytes>,
-) -> Response<Full<Bytes>> {
+fn typed(status: StatusCode, kind: HeaderValue, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(body.into()));
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, kind);

@@ -17,9 +17,7 @@ use std::{
 use futures_util::StreamExt as _;
 use http::StatusCode;
 use tidegate_protocol::{Envelope, Era, Kind as MessageKind, Version, header::MCP_SESSION_ID};
-use tidegate_service::{
-    Body, Call, Error, EventStream, Kind, Operation, Reply, Session, Upstream,
-};
+use tidegate_service::{Body, Call, Error, EventStream, Kind, Operation, Reply, Session, Upstream};
 use tower::{Layer, Service};
 
 use crate::store::{EndCause, Store};
@@ -74,10 +72,12 @@ impl Service<Call> for Resolve {
                 initialize::open(self.inner.clone(), self.store.clone(), &self.route, call)
             }
             Era::Legacy => match header {
-                Some(id) => match id.to_str().ok().and_then(|id| self.store.find(id, &self.route)) {
-                    Some(session) => self.within(session, call),
-                    None => refuse(unknown()),
-                },
+                Some(id) => {
+                    match id.to_str().ok().and_then(|id| self.store.find(id, &self.route)) {
+                        Some(session) => self.within(session, call),
+                        None => refuse(unknown()),
+                    }
+                }
                 None => self.without(call),
             },
         }

@@ -52,9 +52,8 @@ fn members(front: &Front, bytes: &Bytes) -> Result<Vec<Envelope>, Rejection> {
         .map(|part| Envelope::parse_with(part, &limits))
         .collect::<Result<_, _>>()
         .map_err(|error| Rejection::from_parse(&error))?;
-    let is_answer = |each: &Envelope| {
-        matches!(each.kind(), MessageKind::Response | MessageKind::Error)
-    };
+    let is_answer =
+        |each: &Envelope| matches!(each.kind(), MessageKind::Response | MessageKind::Error);
     let answers = members.iter().filter(|each| is_answer(each)).count();
     if answers != 0 && answers != members.len() {
         return Err(refused("a batch holds requests and notifications, or answers, not both"));
@@ -86,9 +85,8 @@ fn refusal_of_all(answers: &[Answer]) -> Option<Error> {
 }
 
 fn together(front: &Front, answers: Vec<Answer>) -> Response<OutBody> {
-    let has_stream = answers
-        .iter()
-        .any(|each| matches!(&each.reply, Ok(Reply { body: Body::Stream(_), .. })));
+    let has_stream =
+        answers.iter().any(|each| matches!(&each.reply, Ok(Reply { body: Body::Stream(_), .. })));
     if has_stream {
         let streams = answers.into_iter().map(frames);
         let merged = EventStream::new(stream::select_all(streams));
@@ -136,16 +134,15 @@ fn frames(answer: Answer) -> stream::BoxStream<'static, Result<Frame, Error>> {
             stream::iter([Ok(Frame::Message(envelope))]).boxed()
         }
         Answer { reply: Ok(_), .. } => stream::empty().boxed(),
-        Answer { id, reply: Err(error) } => {
-            stream::iter(failure(id, error).ok().map(Ok)).boxed()
-        }
+        Answer { id, reply: Err(error) } => stream::iter(failure(id, error).ok().map(Ok)).boxed(),
     }
 }
 
 fn failure(id: Option<Id>, error: Error) -> Result<Frame, Error> {
     let Some(id) = id else { return Err(error) };
     let body = Rejection::from_error(Era::Legacy, Some(id.clone()), error).body();
-    Envelope::parse(body).or_else(|_| Envelope::parse(rpc::error(Some(&id), -32603, "failed", None)))
+    Envelope::parse(body)
+        .or_else(|_| Envelope::parse(rpc::error(Some(&id), -32603, "failed", None)))
         .map(Frame::Message)
         .map_err(|error| {
             Error::refused(Kind::Internal, "an error answer could not be made").because(error)

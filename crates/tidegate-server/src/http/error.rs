@@ -141,9 +141,7 @@ impl Rejection {
 /// Status for those who read it, and the JSON-RPC code.
 fn meaning(error: &Error) -> (StatusCode, i64) {
     match error.kind {
-        Kind::BadRequest | Kind::SessionMissing => {
-            (StatusCode::BAD_REQUEST, code::INVALID_REQUEST)
-        }
+        Kind::BadRequest | Kind::SessionMissing => (StatusCode::BAD_REQUEST, code::INVALID_REQUEST),
         Kind::SessionUnknown | Kind::NotRouted => (StatusCode::NOT_FOUND, code::INVALID_REQUEST),
         Kind::Unsupported => (StatusCode::METHOD_NOT_ALLOWED, code::INVALID_REQUEST),
         Kind::PoolExhausted => (StatusCode::SERVICE_UNAVAILABLE, code::POOL_EXHAUSTED),

@@ -120,7 +120,8 @@ pub(super) async fn body(
     if body.is_end_stream() {
         return if first.len() > limit { Err(too_large()) } else { Ok((first, held)) };
     }
-    let capacity = declared.lower().clamp(first.len() as u64, FIRST_CAPACITY.max(first.len() as u64));
+    let capacity =
+        declared.lower().clamp(first.len() as u64, FIRST_CAPACITY.max(first.len() as u64));
     let mut whole = BytesMut::with_capacity(usize::try_from(capacity).unwrap_or(first.len()));
     whole.extend_from_slice(&first);
     while let Some(next) = piece(&mut body, idle).await? {

@@ -27,10 +27,8 @@ pub(super) fn reply(
         }
         Body::Stream(frames) => {
             headers.insert(header::CONTENT_TYPE, EVENTS);
-            headers.insert(
-                header::CACHE_CONTROL,
-                HeaderValue::from_static("no-cache, no-transform"),
-            );
+            headers
+                .insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform"));
             headers.insert(NO_BUFFERING, HeaderValue::from_static("no"));
             let comment_every = front.params().timeouts.comment;
             let params = Params { era, id, listening, comment_every };
