@@ -1,5 +1,5 @@
 //! What users of a pool rely on: reuse, bounds, order, expiry, and that nothing is ever lost.
-#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::{
     num::NonZeroU32,
