@@ -83,11 +83,12 @@ fn damaged() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
-/// Whether the other parser takes the bytes, leaving out its limits on numbers.
-fn is_json(bytes: &[u8]) -> bool {
+/// Whether the other parser takes the bytes; `None` where its limits on numbers hide the answer.
+fn is_json(bytes: &[u8]) -> Option<bool> {
     match serde_json::from_slice::<Value>(bytes) {
-        Ok(_) => true,
-        Err(error) => error.to_string().starts_with("number out of range"),
+        Ok(_) => Some(true),
+        Err(error) if error.to_string().starts_with("number out of range") => None,
+        Err(_) => Some(false),
     }
 }
 
@@ -121,22 +122,22 @@ fn same_parts(envelope: &Envelope, whole: &Value) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 4000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 1500, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn the_grammar_is_the_same(bytes in damaged()) {
         match Envelope::parse(Bytes::copy_from_slice(&bytes)) {
             Ok(envelope) => {
-                prop_assert!(is_json(&bytes));
+                prop_assert_ne!(is_json(&bytes), Some(false));
                 if let Ok(whole) = serde_json::from_slice::<Value>(&bytes) {
                     same_parts(&envelope, &whole);
                 }
             }
             Err(error) => {
                 prop_assert!(error.offset <= bytes.len());
-                if error.kind != E::TooDeep {
-                    let grammatical = error.code() != code::PARSE_ERROR;
-                    prop_assert_eq!(grammatical, is_json(&bytes), "{}", error);
+                let other = is_json(&bytes).filter(|_| error.kind != E::TooDeep);
+                if let Some(grammatical) = other {
+                    prop_assert_eq!(error.code() != code::PARSE_ERROR, grammatical, "{}", error);
                 }
             }
         }
