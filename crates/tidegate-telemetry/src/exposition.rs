@@ -42,12 +42,8 @@ pub(crate) fn write<'a>(
     if rows.peek().is_none() {
         return Ok(());
     }
-    let mut metric = encoder.encode_descriptor(
-        family.name,
-        family.help,
-        family.unit.as_ref(),
-        family.kind,
-    )?;
+    let mut metric =
+        encoder.encode_descriptor(family.name, family.help, family.unit.as_ref(), family.kind)?;
     for row in rows {
         let names = family.labels.iter().map(|label| label.as_str());
         let labels: Vec<_> = names.zip(row.labels).filter(|(_, v)| !v.is_empty()).collect();

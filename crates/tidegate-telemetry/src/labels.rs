@@ -313,7 +313,8 @@ mod tests {
     #[test]
     fn a_client_cannot_name_its_own_label() {
         assert_eq!(Method::named("resources/read").index(), 5);
-        for hostile in ["listen", "end_session", "other", "response", "tools/Call", "", "a\"b\n{}"] {
+        for hostile in ["listen", "end_session", "other", "response", "tools/Call", "", "a\"b\n{}"]
+        {
             assert_eq!(Method::named(hostile), Method::OTHER, "{hostile:?}");
         }
         assert_eq!(Reason::from("origin"), Reason::Origin);

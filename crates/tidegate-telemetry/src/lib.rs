@@ -45,15 +45,15 @@
 //! what they share, `histogram` a lock-free one. [`Samples`] is what sources fill, `process` what
 //! the kernel tells, `exposition` the way to text.
 
-mod names;
-mod labels;
-mod histogram;
+mod attempt;
 mod exposition;
 mod future;
-mod route;
-mod attempt;
-mod samples;
+mod histogram;
+mod labels;
+mod names;
 mod process;
+mod route;
+mod samples;
 mod telemetry;
 
 pub use crate::{

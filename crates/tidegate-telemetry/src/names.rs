@@ -76,7 +76,8 @@ macro_rules! families {
         $vis enum $set { $(#[doc = $help] $variant,)+ }
 
         impl $set {
-            pub(crate) const ALL: &[Self] = &[$(Self::$variant),+];
+            /// Every one of them.
+            $vis const ALL: &[Self] = &[$(Self::$variant),+];
 
             pub(crate) const fn family(self) -> Family {
                 match self {

@@ -18,9 +18,9 @@ use std::{
     task::{Context, Poll},
 };
 
-use tidegate_service::{Call, Error, Reply};
 #[cfg(doc)]
 use tidegate_service::Frame;
+use tidegate_service::{Call, Error, Reply};
 use tower::{Layer, Service};
 
 pub(crate) use self::cells::RouteCells;

@@ -62,7 +62,8 @@ impl Telemetry {
     /// Layers of the same pair share their numbers, so a route that is built anew goes on counting.
     pub fn route_layer(&self, route: &str, upstream: &str) -> RouteLayer {
         let mut routes = self.numbers.routes.write();
-        let same = |known: &&Arc<RouteCells>| *known.route == *route && *known.upstream == *upstream;
+        let same =
+            |known: &&Arc<RouteCells>| *known.route == *route && *known.upstream == *upstream;
         if let Some(known) = routes.iter().find(same) {
             return RouteLayer::new(Arc::clone(known));
         }
@@ -75,8 +76,9 @@ impl Telemetry {
     /// configured; layers of the same pair share their numbers.
     pub fn attempt_layer(&self, upstream: &str, endpoint: &str) -> AttemptLayer {
         let mut attempts = self.numbers.attempts.write();
-        let same =
-            |known: &&Arc<AttemptCells>| *known.upstream == *upstream && *known.endpoint == *endpoint;
+        let same = |known: &&Arc<AttemptCells>| {
+            *known.upstream == *upstream && *known.endpoint == *endpoint
+        };
         if let Some(known) = attempts.iter().find(same) {
             return AttemptLayer::new(Arc::clone(known));
         }
