@@ -1,15 +1,18 @@
 //! Calls through the layers: what is counted, under which outcome, and that it is counted once.
 
-use std::{future, panic::AssertUnwindSafe, time::Duration};
+use std::{future, panic::AssertUnwindSafe, pin::pin, task::Poll, time::Duration};
 
-use futures_util::{FutureExt as _, StreamExt as _, stream};
+use futures_util::{FutureExt as _, StreamExt as _, poll, stream};
 use http::StatusCode;
 use tidegate_protocol::{Era, sse};
 use tidegate_service::{
     Body, Call, Cx, Error, EventStream, Frame, Kind, Operation, Origin, Reply, Retry,
 };
 use tidegate_telemetry::{OUTCOMES, Telemetry};
-use tokio::time::{Instant, sleep};
+use tokio::{
+    task::yield_now,
+    time::{Instant, sleep},
+};
 use tower::{Layer as _, service_fn};
 
 use crate::{
@@ -61,9 +64,11 @@ async fn check(upstream: Upstream, expected: (&str, &str), finish: fn(Reply)) {
     let mut route = telemetry.route_layer("r", "up").layer(attempt);
     // A panic may come from the call itself, from the future, or from reading the reply.
     let outcome = AssertUnwindSafe(async {
-        match call(&mut route, request("tools/call")).now_or_never() {
-            Some(Ok(reply)) => finish(reply),
-            Some(Err(_)) | None => (),
+        let mut reply = pin!(call(&mut route, request("tools/call")));
+        for _ in 0..2 {
+            if let Poll::Ready(reply) = poll!(reply.as_mut()) {
+                return reply.map(finish).unwrap_or_default();
+            }
         }
     });
     outcome.catch_unwind().await.unwrap_or_default();
@@ -149,6 +154,11 @@ async fn a_panic_is_counted_as_ours_wherever_it_happens() {
     check(Upstream::new(in_call), ("internal", "internal"), drop).await;
     let in_future = service_fn(|_: Call| async { panic!("on purpose, in the future") });
     check(Upstream::new(in_future), ("internal", "internal"), drop).await;
+    let later = service_fn(|_: Call| async {
+        yield_now().await;
+        panic!("on purpose, after a wait")
+    });
+    check(Upstream::new(later), ("internal", "internal"), drop).await;
     let in_stream = service_fn(|_: Call| async {
         let frames = stream::once(async { panic!("on purpose, in the stream") });
         Ok(Reply::stream(EventStream::new(frames)))

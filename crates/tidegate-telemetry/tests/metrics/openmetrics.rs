@@ -62,7 +62,7 @@ impl Scrape {
         if !suffixes.contains(&suffix) {
             return Err("a suffix that does not fit the type".into());
         }
-        if value.is_nan() || (suffix != "" && value < 0.0) {
+        if value.is_nan() || (!suffix.is_empty() && value < 0.0) {
             return Err("an impossible value".into());
         }
         if self.samples.insert((name.clone(), labels.clone()), value).is_some() {
