@@ -8,7 +8,6 @@ use crate::Secret;
 
 /// An MCP server and how to reach it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(clippy::large_enum_variant, reason = "a handful exist, built once")]
 pub enum Upstream {
     /// A child process that speaks over its stdin and stdout.
     Stdio(StdioUpstream),

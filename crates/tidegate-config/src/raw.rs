@@ -1,0 +1,163 @@
+//! The file's shape: every key it may have, decoded one by one, not yet checked against each other.
+//!
+//! A key belongs here only if something reads it. Adding one: a field here, its default in
+//! `defaults.yaml`, a field in the model, a line in `validate`.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+use crate::decode::{Count, Field, Size, Span, Text, Toggle};
+
+/// A list of fields, each good or bad for itself.
+pub(crate) type List<T> = Vec<Field<T>>;
+
+/// A mapping with names of the user's choice.
+pub(crate) type Named<T> = BTreeMap<String, Field<T>>;
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct RawConfig {
+    pub(crate) version: Field<Count>,
+    pub(crate) listeners: Field<List<RawListener>>,
+    pub(crate) ops: Field<Option<RawOps>>,
+    pub(crate) workers: Field<Count>,
+    pub(crate) limits: Field<RawLimits>,
+    pub(crate) timeouts: Field<RawTimeouts>,
+    pub(crate) security: Field<RawSecurity>,
+    pub(crate) upstreams: Field<Named<RawUpstream>>,
+    pub(crate) routes: Field<List<RawRoute>>,
+    pub(crate) log: Field<RawLog>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct RawListener {
+    pub(crate) address: Field<Text>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct RawOps {
+    pub(crate) address: Field<Text>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct RawLimits {
+    pub(crate) max_body: Field<Size>,
+    pub(crate) max_header_bytes: Field<Size>,
+    pub(crate) max_header_value: Field<Size>,
+    pub(crate) max_headers: Field<Count>,
+    pub(crate) max_uri: Field<Size>,
+    pub(crate) max_connections: Field<Count>,
+    pub(crate) body_budget: Field<Size>,
+    pub(crate) max_sessions: Field<Count>,
+    pub(crate) max_depth: Field<Count>,
+    pub(crate) max_batch: Field<Count>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct RawTimeouts {
+    pub(crate) first_byte: Field<Span>,
+    pub(crate) headers: Field<Span>,
+    pub(crate) body_idle: Field<Span>,
+    pub(crate) keep_alive: Field<Span>,
+    pub(crate) write_stall: Field<Span>,
+    pub(crate) session_idle: Field<Span>,
+    pub(crate) drain: Field<Span>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct RawSecurity {
+    pub(crate) allowed_hosts: Field<List<Text>>,
+    pub(crate) allowed_origins: Field<List<Text>>,
+}
+
+/// Exactly one of `stdio`, `http` and `url`, the short form of `http: { url: … }`; beside `url`
+/// an `http` without a URL may set the rest.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct RawUpstream {
+    pub(crate) stdio: Field<RawStdio>,
+    pub(crate) http: Field<RawHttp>,
+    pub(crate) url: Field<Text>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct RawStdio {
+    pub(crate) command: Field<List<Text>>,
+    pub(crate) env: Field<Named<Text>>,
+    pub(crate) clear_env: Field<Toggle>,
+    pub(crate) inherit_env: Field<List<Text>>,
+    pub(crate) cwd: Field<Text>,
+    pub(crate) start_timeout: Field<Span>,
+    pub(crate) stop_grace: Field<Span>,
+    pub(crate) max_line: Field<Size>,
+    pub(crate) max_in_flight: Field<Count>,
+    pub(crate) request_timeout: Field<Span>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct RawHttp {
+    pub(crate) url: Field<Text>,
+    pub(crate) connect_timeout: Field<Span>,
+    pub(crate) request_timeout: Field<Span>,
+    pub(crate) idle_timeout: Field<Span>,
+    pub(crate) max_connections: Field<Count>,
+    pub(crate) pool_idle: Field<Span>,
+    pub(crate) max_response: Field<Size>,
+    pub(crate) ca_file: Field<Text>,
+    pub(crate) headers: Field<Named<Text>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct RawRoute {
+    #[serde(rename = "match")]
+    pub(crate) matches: Field<RawMatch>,
+    pub(crate) upstream: Field<Text>,
+    pub(crate) forward: Field<RawForward>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct RawMatch {
+    pub(crate) path: Field<Text>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct RawForward {
+    pub(crate) authorization: Field<Toggle>,
+    pub(crate) cookies: Field<Toggle>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct RawLog {
+    pub(crate) level: Field<Text>,
+    pub(crate) format: Field<Text>,
+}
+
+/// The full key of a name that stands in the wrong section; the first where there are several.
+pub(crate) fn home_of(name: &str) -> Option<String> {
+    const HOMES: [(&str, &[&str]); 10] = [
+        ("limits", &["max_body", "max_header_bytes", "max_header_value", "max_headers"]),
+        ("limits", &["max_uri", "body_budget", "max_sessions", "max_depth", "max_batch"]),
+        ("timeouts", &["first_byte", "headers", "body_idle", "keep_alive", "write_stall"]),
+        ("timeouts", &["session_idle", "drain"]),
+        ("security", &["allowed_hosts", "allowed_origins"]),
+        ("upstreams.NAME.stdio", &["command", "env", "clear_env", "inherit_env", "cwd"]),
+        ("upstreams.NAME.stdio", &["start_timeout", "stop_grace", "max_line", "max_in_flight"]),
+        ("upstreams.NAME.http", &["url", "connect_timeout", "request_timeout", "idle_timeout"]),
+        ("upstreams.NAME.http", &["pool_idle", "max_response", "ca_file", "max_connections"]),
+        ("log", &["level", "format"]),
+    ];
+    let (section, _) = HOMES.iter().find(|(_, names)| names.contains(&name))?;
+    Some(format!("{section}.{name}"))
+}

@@ -1,0 +1,153 @@
+//! A Streamable HTTP server: URL, certificates, headers.
+
+use http::{HeaderMap, HeaderName, HeaderValue, Uri};
+
+use super::{
+    section::{Section, Zero},
+    url,
+};
+use crate::{
+    decode::{Field, Text},
+    layer::{MAX_FILE, read_text, reason},
+    model::HttpUpstream,
+    problem::Mismatch,
+    raw::{Named, RawHttp},
+};
+
+const URL_HELP: &str = "write `url: http://HOST:PORT/PATH`";
+
+/// Headers that describe the connection, the message or the session: those are the proxy's to set.
+const RESERVED: [&str; 13] = [
+    "accept",
+    "connection",
+    "content-encoding",
+    "content-length",
+    "content-type",
+    "expect",
+    "host",
+    "keep-alive",
+    "last-event-id",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
+/// `outer` is the upstream; `url` is the short form beside or instead of `http`.
+pub(super) fn check(
+    outer: &Section<'_>,
+    http: Field<RawHttp>,
+    short: Field<Text>,
+) -> Option<HttpUpstream> {
+    let section = Section::new(outer.context, outer.key.child("http"));
+    let raw = http.optional().map(Option::unwrap_or_default);
+    let Some(raw) = raw else {
+        // Its problems are known; the URL beside it is still looked at.
+        read_url(outer, short);
+        return None;
+    };
+    let url = match (raw.url, short) {
+        (Field::Missing, Field::Missing) => section.need("url", Field::Missing, URL_HELP),
+        (Field::Missing, short) => read_url(outer, short),
+        (long, Field::Missing) => read_url(&section, long),
+        (_, _) => outer.refuse(
+            "url",
+            Mismatch::new("`http.url` is set too", "keep one of `url` and `http.url`"),
+        ),
+    };
+    let ca_pem = certificates(&section, raw.ca_file);
+    let headers = headers(&section, raw.headers);
+    let connect_timeout = section.duration("connect_timeout", raw.connect_timeout, Zero::Refused);
+    let request_timeout = section.duration("request_timeout", raw.request_timeout, Zero::Refused);
+    let idle_timeout = section.duration("idle_timeout", raw.idle_timeout, Zero::Refused);
+    let pool_idle = section.duration("pool_idle", raw.pool_idle, Zero::Refused);
+    let max_connections = section.count("max_connections", raw.max_connections, 1..=1_000_000);
+    let max_response = section.size("max_response", raw.max_response, 1024..=1 << 30);
+    Some(HttpUpstream {
+        url: url?,
+        connect_timeout: connect_timeout?,
+        request_timeout: request_timeout?,
+        idle_timeout: idle_timeout?,
+        max_connections: max_connections?,
+        pool_idle: pool_idle?,
+        max_response: max_response?,
+        ca_pem: ca_pem?,
+        headers: headers?,
+    })
+}
+
+fn read_url(section: &Section<'_>, field: Field<Text>) -> Option<Uri> {
+    let text = section.text("url", field, URL_HELP)?;
+    url::parse(&text).map_or_else(|mismatch| section.refuse("url", mismatch), Some)
+}
+
+/// The content of `ca_file`. Whether each certificate is sound is for the TLS library to say.
+fn certificates(section: &Section<'_>, field: Field<Text>) -> Option<Option<Vec<u8>>> {
+    const HELP: &str = "give a PEM file with at least one `-----BEGIN CERTIFICATE-----`";
+    let Some(Text(text)) = field.optional()? else { return Some(None) };
+    let key = section.key.child("ca_file");
+    let path = section.context.directory(&key).join(text);
+    let pem = match read_text(&path, MAX_FILE) {
+        Ok(pem) => pem,
+        Err(error) => {
+            let what = format!("cannot read {}: {}", path.display(), reason(&error));
+            return section.refuse("ca_file", Mismatch::new(what, HELP));
+        }
+    };
+    if pem.contains("-----BEGIN CERTIFICATE-----") && pem.contains("-----END CERTIFICATE-----") {
+        return Some(Some(pem.into_bytes()));
+    }
+    section.refuse("ca_file", Mismatch::new("there is no certificate in it", HELP))
+}
+
+fn headers(section: &Section<'_>, field: Field<Named<Text>>) -> Option<HeaderMap> {
+    let key = section.key.child("headers");
+    let members = section.need("headers", field, "write `name: value` pairs")?;
+    let mut headers = HeaderMap::with_capacity(members.len());
+    let mut all_good = true;
+    for (name, value) in members {
+        let key = key.child(&name);
+        let name =
+            header_name(&name).map_err(|mismatch| section.context.refuse_key(&key, mismatch)).ok();
+        let value = value.optional().flatten().and_then(|Text(value)| {
+            header_value(&value).map_err(|mismatch| section.context.refuse(&key, mismatch)).ok()
+        });
+        match (name, value) {
+            (Some(name), Some(value)) => {
+                if headers.insert(name, value).is_some() {
+                    all_good = false;
+                    let help = "upper and lower case are the same in header names; keep one";
+                    let mismatch = Mismatch::new("the header is set twice", help);
+                    section.context.refuse_key(&key, mismatch);
+                }
+            }
+            _ => all_good = false,
+        }
+    }
+    all_good.then_some(headers)
+}
+
+fn header_name(text: &str) -> Result<HeaderName, Mismatch> {
+    let name = HeaderName::try_from(text).map_err(|_| {
+        Mismatch::new("not a header name", "use letters, digits and -, for example x-api-key")
+    })?;
+    let name_text = name.as_str();
+    if RESERVED.contains(&name_text)
+        || name_text.starts_with("mcp-")
+        || name_text.starts_with("proxy-")
+    {
+        return Err(Mismatch::new("this header is set by the proxy itself", "leave it out"));
+    }
+    Ok(name)
+}
+
+fn header_value(text: &str) -> Result<HeaderValue, Mismatch> {
+    let mut value = HeaderValue::from_str(text).map_err(|_| {
+        Mismatch::new(
+            "not a header value",
+            "it cannot contain line breaks, control characters and letters outside ASCII",
+        )
+    })?;
+    value.set_sensitive(true);
+    Ok(value)
+}

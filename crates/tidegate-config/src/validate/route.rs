@@ -1,0 +1,163 @@
+//! Routes: their paths, and that they lead somewhere.
+
+use super::section::Section;
+use crate::{
+    decode::{Context, Field, Text, Toggle},
+    key::Key,
+    model::{Forward, Route},
+    problem::{Mismatch, closest},
+    raw::{List, RawForward, RawMatch, RawRoute},
+};
+
+const PATH_HELP: &str = "write an absolute path such as /mcp";
+
+/// `names` are the upstreams there are; `None` if that could not be told.
+pub(super) fn routes(
+    context: &Context<'_>,
+    raw: Field<List<RawRoute>>,
+    names: &Option<Vec<String>>,
+) -> Option<Vec<Route>> {
+    let key = Key::of(&["routes"]);
+    let raw = raw.optional()?.unwrap_or_default();
+    if raw.is_empty() {
+        return missing(context, &key, names.as_deref()?);
+    }
+    let mut seen: Vec<(Key, String)> = Vec::new();
+    let mut routes = Some(Vec::new());
+    for (index, field) in raw.into_iter().enumerate() {
+        let section = Section::new(context, key.item(index));
+        let route = field
+            .optional()
+            .flatten()
+            .and_then(|raw| route(&section, raw, names.as_deref(), &mut seen));
+        match (route, &mut routes) {
+            (Some(route), Some(routes)) => routes.push(route),
+            _ => routes = None,
+        }
+    }
+    routes
+}
+
+fn missing(context: &Context<'_>, key: &Key, names: &[String]) -> Option<Vec<Route>> {
+    let example = names.first().map_or("NAME", String::as_str);
+    let what = match names.len() {
+        0 | 1 => "there is no route".to_owned(),
+        count => format!("there are {count} upstreams and no route"),
+    };
+    let help = format!(
+        "write one for each, for example `- {{ match: {{ path: /{example} }}, upstream: {example} }}`"
+    );
+    context.refuse_key(key, Mismatch::new(what, help));
+    None
+}
+
+fn route(
+    section: &Section<'_>,
+    raw: RawRoute,
+    names: Option<&[String]>,
+    seen: &mut Vec<(Key, String)>,
+) -> Option<Route> {
+    let help = "write `match: { path: /mcp }`";
+    let path = section.need("match", raw.matches, help).and_then(|RawMatch { path: field }| {
+        let inner = Section::new(section.context, section.key.child("match"));
+        path(&inner, field, seen)
+    });
+    let upstream = upstream(section, raw.upstream, names);
+    let forward = forward(raw.forward);
+    Some(Route { path: path?, upstream: upstream?, forward: forward? })
+}
+
+fn path(
+    section: &Section<'_>,
+    field: Field<Text>,
+    seen: &mut Vec<(Key, String)>,
+) -> Option<String> {
+    let path = section.text("path", field, PATH_HELP)?;
+    if let Err(mismatch) = check_path(&path) {
+        return section.refuse("path", mismatch);
+    }
+    if let Some((first, _)) = seen.iter().find(|(_, other)| *other == path) {
+        let what = format!("the path is taken by {first}");
+        let help = "paths match exactly, so each leads to one upstream; change or remove one";
+        return section.refuse("path", Mismatch::new(what, help));
+    }
+    seen.push((section.key.child("path"), path.clone()));
+    Some(path)
+}
+
+/// Only paths that can be written in one way, so that no two spellings reach different upstreams.
+fn check_path(path: &str) -> Result<(), Mismatch> {
+    let refuse = |what: &str| Err(Mismatch::new(what, PATH_HELP));
+    if !path.starts_with('/') {
+        return refuse("the path does not begin with /");
+    }
+    if path.contains('%') {
+        return refuse("the path has a % in it");
+    }
+    if path.contains("//") {
+        return refuse("the path has // in it");
+    }
+    if path.split('/').any(|segment| segment == "." || segment == "..") {
+        return refuse("the path has a . or .. segment");
+    }
+    if path.len() > 1 && path.ends_with('/') {
+        return refuse("the path ends with /");
+    }
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"/-._~!$&'()*+,;=:@".contains(&b);
+    if !path.bytes().all(plain) {
+        return refuse("the path has a character that URLs do not have in paths");
+    }
+    Ok(())
+}
+
+fn upstream(section: &Section<'_>, field: Field<Text>, names: Option<&[String]>) -> Option<String> {
+    let name = section.text("upstream", field, "write the name of an upstream")?;
+    let Some(names) = names else { return Some(name) };
+    if names.contains(&name) {
+        return Some(name);
+    }
+    let names = names.iter().map(String::as_str);
+    let help = match closest(&name, names.clone()) {
+        Some(meant) => format!("did you mean `{meant}`?"),
+        None => format!("the upstreams are {}", names.collect::<Vec<&str>>().join(", ")),
+    };
+    section.refuse("upstream", Mismatch::new("there is no upstream of this name", help))
+}
+
+fn forward(raw: Field<RawForward>) -> Option<Forward> {
+    let raw = raw.optional()?.unwrap_or_default();
+    let truth = |field: Field<Toggle>| {
+        field.optional().map(|toggle| toggle.is_some_and(|Toggle(truth)| truth))
+    };
+    let authorization = truth(raw.authorization);
+    let cookies = truth(raw.cookies);
+    Some(Forward { authorization: authorization?, cookies: cookies? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::check_path;
+
+    #[test]
+    fn paths_have_one_spelling() {
+        for path in ["/", "/mcp", "/mcp/search", "/a.b/c-d_e~f:8", "/.well-known/x", "/..."] {
+            assert_eq!(check_path(path), Ok(()), "{path}");
+        }
+        for (path, what) in [
+            ("", "the path does not begin with /"),
+            ("mcp", "the path does not begin with /"),
+            ("/a%2Fb", "the path has a % in it"),
+            ("/a//b", "the path has // in it"),
+            ("/a/../b", "the path has a . or .. segment"),
+            ("/.", "the path has a . or .. segment"),
+            ("/mcp/", "the path ends with /"),
+            ("/mcp?x=1", "the path has a character that URLs do not have in paths"),
+            ("/mcp#x", "the path has a character that URLs do not have in paths"),
+            ("/a b", "the path has a character that URLs do not have in paths"),
+            ("/ä", "the path has a character that URLs do not have in paths"),
+            ("/a\\b", "the path has a character that URLs do not have in paths"),
+        ] {
+            assert_eq!(check_path(path).unwrap_err().what, what, "{path}");
+        }
+    }
+}

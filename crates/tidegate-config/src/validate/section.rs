@@ -1,0 +1,110 @@
+//! Taking values out of one mapping of the file, with their ranges.
+
+use std::{ops::RangeInclusive, time::Duration};
+
+use crate::{
+    decode::{Context, Count, Field, Size, Span, Text},
+    key::Key,
+    problem::Mismatch,
+    units,
+};
+
+/// The longest duration that is taken for one: a year.
+const MAX_DURATION: Duration = Duration::from_secs(365 * 86_400);
+
+/// Whether a duration of zero makes sense.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Zero {
+    Allowed,
+    Refused,
+}
+
+/// One mapping and its key.
+#[derive(Debug)]
+pub(super) struct Section<'a> {
+    pub(super) context: &'a Context<'a>,
+    pub(super) key: Key,
+}
+
+impl<'a> Section<'a> {
+    pub(super) const fn new(context: &'a Context<'a>, key: Key) -> Self {
+        Self { context, key }
+    }
+
+    pub(super) fn root(context: &'a Context<'a>) -> Self {
+        Self::new(context, Key::default())
+    }
+
+    /// The value of a key that must be there.
+    pub(super) fn need<T>(&self, name: &str, field: Field<T>, help: &str) -> Option<T> {
+        let value = field.optional()?;
+        if value.is_none() {
+            let key = self.key.child(name);
+            self.context.refuse_key(&key, Mismatch::new("the key is missing", help));
+        }
+        value
+    }
+
+    /// A number of bytes.
+    pub(super) fn size(
+        &self,
+        name: &str,
+        field: Field<Size>,
+        range: RangeInclusive<u64>,
+    ) -> Option<usize> {
+        let Size(bytes) = self.need(name, field, "write a size, for example 16MiB")?;
+        self.within(name, bytes, range, units::size_text)
+    }
+
+    /// A number of things.
+    pub(super) fn count(
+        &self,
+        name: &str,
+        field: Field<Count>,
+        range: RangeInclusive<u64>,
+    ) -> Option<usize> {
+        let Count(count) = self.need(name, field, "write a whole number")?;
+        self.within(name, count, range, |count| count.to_string())
+    }
+
+    /// A duration of at most a year.
+    pub(super) fn duration(&self, name: &str, field: Field<Span>, zero: Zero) -> Option<Duration> {
+        let Span(duration) = self.need(name, field, "write a duration, for example 30s")?;
+        let longest = units::duration_text(MAX_DURATION);
+        if duration.is_zero() && zero == Zero::Refused {
+            let help = format!("write a duration above zero, at most {longest}; none can be off");
+            return self.refuse(name, Mismatch::new("it cannot be zero", help));
+        }
+        if duration > MAX_DURATION {
+            let help = format!("write at most {longest}");
+            return self.refuse(name, Mismatch::new("the duration is too long", help));
+        }
+        Some(duration)
+    }
+
+    /// Text as it is.
+    pub(super) fn text(&self, name: &str, field: Field<Text>, help: &str) -> Option<String> {
+        self.need(name, field, help).map(|Text(text)| text)
+    }
+
+    /// The value of `name` is wrong.
+    pub(super) fn refuse<T>(&self, name: &str, mismatch: Mismatch) -> Option<T> {
+        self.context.refuse(&self.key.child(name), mismatch);
+        None
+    }
+
+    fn within(
+        &self,
+        name: &str,
+        amount: u64,
+        range: RangeInclusive<u64>,
+        write: fn(u64) -> String,
+    ) -> Option<usize> {
+        if range.contains(&amount) {
+            return usize::try_from(amount).ok();
+        }
+        let what = if amount < *range.start() { "it is too small" } else { "it is too large" };
+        let help = format!("write {} to {}", write(*range.start()), write(*range.end()));
+        self.refuse(name, Mismatch::new(what, help))
+    }
+}
