@@ -201,26 +201,20 @@ macro_rules! reasons {
 }
 
 reasons! {
-    /// No HTTP, no JSON, or no message of the protocol.
-    BadRequest = "bad_request",
-    /// The head or the body is over its limit.
-    TooLarge = "too_large",
     /// The `Host` is not ours.
     Host = "host",
     /// The `Origin` is not allowed.
     Origin = "origin",
-    /// The HTTP method is not offered.
-    Method = "method",
-    /// The client accepts none of the forms an answer can have.
-    Accept = "accept",
-    /// The body is not declared as JSON.
-    ContentType = "content_type",
-    /// A protocol header is missing, malformed or differs from the body.
-    Header = "header",
-    /// The protocol version is not served.
-    Version = "version",
-    /// The request did not arrive in time.
-    Timeout = "timeout",
+    /// The HTTP method, the content type or what the client accepts is not served.
+    Negotiation = "negotiation",
+    /// Headers that no honest client sends.
+    Headers = "headers",
+    /// The head or the body is over its limit.
+    TooLarge = "too_large",
+    /// The body is no message of the protocol.
+    Message = "message",
+    /// The client stopped sending in the middle.
+    Stalled = "stalled",
     /// The session is missing, unknown or somebody else's.
     Session = "session",
     /// No route matches.
@@ -229,8 +223,6 @@ reasons! {
     Overloaded = "overloaded",
     /// The proxy is shutting down.
     Draining = "draining",
-    /// The client went away while it was sending.
-    Disconnected = "disconnected",
     /// Anything else.
     Other = "other",
 }
@@ -245,11 +237,11 @@ impl From<&str> for Reason {
 impl From<Kind> for Reason {
     fn from(kind: Kind) -> Self {
         match kind {
-            Kind::BadRequest => Self::BadRequest,
+            Kind::BadRequest => Self::Message,
             Kind::TooLarge => Self::TooLarge,
             Kind::SessionMissing | Kind::SessionUnknown => Self::Session,
             Kind::NotRouted => Self::NotRouted,
-            Kind::Timeout => Self::Timeout,
+            Kind::Timeout => Self::Stalled,
             Kind::Overloaded => Self::Overloaded,
             Kind::Draining => Self::Draining,
             _ => Self::Other,

@@ -53,7 +53,7 @@ labels! {
     Era = "era",
     /// Why something ended. Its values are a closed set of whoever counts.
     Cause = "cause",
-    /// Why something was refused; see [`crate::Reason`].
+    /// Why something was refused: a [`crate::Reason`], or a closed set of whoever counts.
     Reason = "reason",
     /// The configured name or the address of a listener.
     Listener = "listener",
@@ -134,14 +134,22 @@ families! {
         StdioChildren: Gauge = "stdio_children" [Upstream],
         /// Requests written to a child process and not answered yet.
         StdioInFlight: Gauge = "stdio_requests_in_flight" [Upstream],
-        /// Idle connections that the next request to the endpoint can take.
+        /// Most connections to the endpoint that may carry a request at once.
+        HttpConnectionsMax: Gauge = "http_pool_connections_max" [Upstream, Endpoint],
+        /// Connections to the endpoint that could be had without waiting, kept or new ones.
         HttpConnectionsAvailable: Gauge = "http_pool_connections_available" [Upstream, Endpoint],
+        /// Connections to the endpoint that are kept for reuse.
+        HttpConnectionsIdle: Gauge = "http_pool_connections_idle" [Upstream, Endpoint],
         /// Connections to the endpoint that carry a request now.
         HttpConnectionsInUse: Gauge = "http_pool_connections_in_use" [Upstream, Endpoint],
         /// Requests that wait for a connection to the endpoint.
         HttpWaiting: Gauge = "http_pool_requests_waiting" [Upstream, Endpoint],
         /// Connections from clients that are open.
         ConnectionsOpen: Gauge = "downstream_connections_open" [Listener],
+        /// Response streams to clients that are open.
+        DownstreamStreamsOpen: Gauge = "downstream_streams_open" [Listener],
+        /// Bytes of request bodies that are in memory.
+        RequestBodies: Gauge = "downstream_request_bodies" in Bytes [Listener],
     }
 }
 
@@ -154,6 +162,8 @@ families! {
         SessionsStarted: Counter = "sessions_started" [Route],
         /// Legacy sessions ended.
         SessionsEnded: Counter = "sessions_ended" [Route, Cause],
+        /// Legacy sessions refused because there were too many.
+        SessionsRefused: Counter = "sessions_refused" [Route],
         /// Child processes started.
         StdioSpawns: Counter = "stdio_spawns" [Upstream],
         /// Child processes that could not be started.
@@ -162,18 +172,28 @@ families! {
         StdioExits: Counter = "stdio_exits" [Upstream, Cause],
         /// Lines from child processes that are not messages.
         StdioGarbageLines: Counter = "stdio_garbage_lines" [Upstream],
-        /// Messages from child processes that nobody could take.
-        StdioDroppedMessages: Counter = "stdio_dropped_messages" [Upstream],
+        /// Messages from or for child processes that nobody could take.
+        StdioDroppedMessages: Counter = "stdio_dropped_messages" [Upstream, Cause],
+        /// Requests of child processes that were refused, since no client could take them.
+        StdioAsksRefused: Counter = "stdio_asks_refused" [Upstream],
+        /// Things that child processes did and their protocol revision forbids.
+        StdioViolations: Counter = "stdio_violations" [Upstream],
+        /// Lines that child processes wrote to stderr.
+        StdioStderrLines: Counter = "stdio_stderr_lines" [Upstream],
+        /// Lines from stderr that were not logged, since there were too many.
+        StdioStderrLinesDropped: Counter = "stdio_stderr_lines_dropped" [Upstream],
         /// Connections to the endpoint opened.
         HttpConnectionsOpened: Counter = "http_pool_connections_opened" [Upstream, Endpoint],
         /// Requests to the endpoint that went over a connection used before.
         HttpConnectionsReused: Counter = "http_pool_connections_reused" [Upstream, Endpoint],
         /// Connections to the endpoint closed.
         HttpConnectionsClosed: Counter = "http_pool_connections_closed" [Upstream, Endpoint, Cause],
+        /// Requests that got no connection to the endpoint.
+        HttpRefused: Counter = "http_pool_requests_refused" [Upstream, Endpoint, Reason],
         /// Connections from clients accepted.
         ConnectionsAccepted: Counter = "downstream_connections_accepted" [Listener],
         /// Connections from clients turned away.
-        ConnectionsRefused: Counter = "downstream_connections_refused" [Listener, Reason],
+        ConnectionsRefused: Counter = "downstream_connections_refused" [Listener],
     }
 }
 

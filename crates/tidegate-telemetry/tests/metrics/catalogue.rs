@@ -11,7 +11,7 @@ use crate::{RESULT, call, message, openmetrics::Labels, request, scrape};
 
 /// Name, type and unit of everything. Dashboards are written against these, so a change here is a
 /// change for users.
-const FAMILIES: [(&str, &str, &str); 35] = [
+const FAMILIES: [(&str, &str, &str); 45] = [
     ("process_cpu_seconds", "counter", "seconds"),
     ("process_max_fds", "gauge", ""),
     ("process_open_fds", "gauge", ""),
@@ -23,11 +23,16 @@ const FAMILIES: [(&str, &str, &str); 35] = [
     ("tidegate_downstream_connections_accepted", "counter", ""),
     ("tidegate_downstream_connections_open", "gauge", ""),
     ("tidegate_downstream_connections_refused", "counter", ""),
+    ("tidegate_downstream_request_bodies_bytes", "gauge", "bytes"),
+    ("tidegate_downstream_streams_open", "gauge", ""),
     ("tidegate_http_pool_connections_available", "gauge", ""),
     ("tidegate_http_pool_connections_closed", "counter", ""),
+    ("tidegate_http_pool_connections_idle", "gauge", ""),
     ("tidegate_http_pool_connections_in_use", "gauge", ""),
+    ("tidegate_http_pool_connections_max", "gauge", ""),
     ("tidegate_http_pool_connections_opened", "counter", ""),
     ("tidegate_http_pool_connections_reused", "counter", ""),
+    ("tidegate_http_pool_requests_refused", "counter", ""),
     ("tidegate_http_pool_requests_waiting", "gauge", ""),
     ("tidegate_http_requests_refused", "counter", ""),
     ("tidegate_request_duration_seconds", "histogram", "seconds"),
@@ -36,7 +41,9 @@ const FAMILIES: [(&str, &str, &str); 35] = [
     ("tidegate_requests_in_flight", "gauge", ""),
     ("tidegate_sessions_ended", "counter", ""),
     ("tidegate_sessions_open", "gauge", ""),
+    ("tidegate_sessions_refused", "counter", ""),
     ("tidegate_sessions_started", "counter", ""),
+    ("tidegate_stdio_asks_refused", "counter", ""),
     ("tidegate_stdio_children", "gauge", ""),
     ("tidegate_stdio_dropped_messages", "counter", ""),
     ("tidegate_stdio_exits", "counter", ""),
@@ -44,6 +51,9 @@ const FAMILIES: [(&str, &str, &str); 35] = [
     ("tidegate_stdio_requests_in_flight", "gauge", ""),
     ("tidegate_stdio_spawn_failures", "counter", ""),
     ("tidegate_stdio_spawns", "counter", ""),
+    ("tidegate_stdio_stderr_lines", "counter", ""),
+    ("tidegate_stdio_stderr_lines_dropped", "counter", ""),
+    ("tidegate_stdio_violations", "counter", ""),
     ("tidegate_streams_open", "gauge", ""),
     ("tidegate_upstream_attempts", "counter", ""),
     ("tidegate_upstream_time_to_head_seconds", "histogram", "seconds"),
