@@ -178,7 +178,9 @@ impl Stage {
             if !plan.has(behind) {
                 continue;
             }
-            for peer in plan.peers(behind) {
+            // The fixture stands behind the others, so it runs even when it is not measured.
+            let needed = |peer: &Peer| *peer == Peer::Direct || !plan.without.contains(peer);
+            for peer in behind.peers().iter().copied().filter(needed) {
                 let process = stage
                     .start(behind, peer, programs)
                     .with_context(|| format!("cannot start {peer} in front of {behind:?}"))?;
@@ -239,6 +241,13 @@ impl Stage {
                 bail!("not a peer there")
             }
         }
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        // The proxies first, since they were started after what they lead to.
+        while self.running.pop().is_some() {}
     }
 }
 

@@ -10,12 +10,15 @@ use std::{
 
 use anyhow::{Context as _, ensure};
 use clap::Parser;
+use rustix::process::nice;
 use tidegate_benches::{
     peers::{self, Programs, Stage},
     plan::{Behind, Peer, Plan},
     report::{self, Report},
     rounds,
 };
+
+const RAISE: i32 = -15;
 
 /// Measures what a hop through Tidegate costs, as ratios to a bare relay in the same run.
 #[derive(Parser)]
@@ -47,6 +50,9 @@ struct Arguments {
     /// Write everything that was seen to this file.
     #[arg(long)]
     json: Option<PathBuf>,
+    /// Run everything at a raised priority, so that a busy machine disturbs less (needs privilege).
+    #[arg(long)]
+    raise_priority: bool,
     /// End with status 1 when a target is missed, too.
     #[arg(long)]
     gate: bool,
@@ -54,6 +60,10 @@ struct Arguments {
 
 fn main() -> anyhow::Result<ExitCode> {
     let arguments = Arguments::parse();
+    if arguments.raise_priority {
+        // Whatever is started from here on inherits it.
+        nice(RAISE).context("the priority cannot be raised")?;
+    }
     let own = std::env::current_exe()?.parent().context("no folder")?.to_owned();
     let tidegate = arguments.tidegate.clone().unwrap_or_else(|| own.join("tidegate"));
     let tools = match &arguments.tools {
@@ -79,6 +89,9 @@ fn main() -> anyhow::Result<ExitCode> {
     }
 
     let mut machine = report::machine(programs.pinned);
+    if arguments.raise_priority {
+        machine.push("priority raised for all peers and the client".to_owned());
+    }
     let stage = Stage::set(&plan, &programs)?;
     let samples = rounds::run(&plan, &programs, &stage, &mut say)?;
     drop(stage);
