@@ -1,15 +1,38 @@
 //! The loopback bench works from end to end: every part starts, every answer is checked.
 
-use std::process::Command;
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, process::Command};
 
 use tidegate_benches::{plan::Peer, report::Report};
+
+/// Stands in for the program under test: takes its arguments, and is the floor.
+fn stand_in(folder: &Path) -> std::path::PathBuf {
+    let script = format!(
+        r#"#!/bin/sh
+[ "$1 $2 $4 $5 $6 $7" = "serve --listen --ops off --workers 1" ] || exit 2
+listen=$3; shift 7
+case $1 in
+--upstream) upstream=${{2#http://}}; exec {floor} --listen "$listen" --upstream "${{upstream%/mcp}}" ;;
+--) shift; exec {floor} --listen "$listen" --stdio -- "$@" ;;
+esac
+"#,
+        floor = env!("CARGO_BIN_EXE_floor_relay"),
+    );
+    let path = folder.join("tidegate");
+    fs::write(&path, script).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    path
+}
 
 #[test]
 fn every_peer_answers_every_scenario_without_a_wrong_answer() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("report.json");
     let output = Command::new(env!("CARGO_BIN_EXE_loopback"))
-        .args(["--smoke", "--without", "tidegate", "--json"])
+        .args(["--smoke", "--tidegate"])
+        .arg(stand_in(folder.path()))
+        .arg("--json")
         .arg(&file)
         .output()
         .unwrap();
@@ -17,9 +40,9 @@ fn every_peer_answers_every_scenario_without_a_wrong_answer() {
         (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{stdout}\n{stderr}");
 
-    let report: Report = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
-    // Two eras, one connection and several: direct and floor over HTTP; floor over stdio.
-    assert_eq!(report.samples.len(), 2 * 2 * 2 + 2, "{stdout}");
+    let report: Report = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+    // Two eras, one connection and several: three peers over HTTP, two over stdio.
+    assert_eq!(report.samples.len(), 2 * 2 * 3 + 2 * 2, "{stdout}");
     assert_eq!(report.errors, 0, "{stdout}\n{stderr}");
     for sample in &report.samples {
         let outcome = &sample.outcome;
@@ -27,8 +50,13 @@ fn every_peer_answers_every_scenario_without_a_wrong_answer() {
         assert!(outcome.p50_us > 0.0 && outcome.p50_us <= outcome.max_us, "{sample:?}");
         assert!(outcome.proxy.own_s > 0.0, "the process is accounted for: {sample:?}");
     }
-    let floor = report.samples.iter().filter(|sample| sample.peer == Peer::Floor).count();
-    assert_eq!(floor, 6);
+    for peer in [Peer::Floor, Peer::Tidegate] {
+        assert_eq!(report.samples.iter().filter(|sample| sample.peer == peer).count(), 6);
+    }
+    // Processor time at one connection and at many, and latency at one; twice, for the eras.
+    assert_eq!(report.verdicts.len(), 6, "{stdout}");
+    let cpu = report.verdicts.iter().filter(|verdict| verdict.what.contains("CPU"));
+    assert!(cpu.clone().count() == 4 && cpu.clone().all(|v| v.measured.is_some()), "{stdout}");
 }
 
 #[test]
