@@ -181,79 +181,11 @@ pub(crate) const fn era(era: Era) -> usize {
     }
 }
 
-macro_rules! reasons {
-    ($($(#[$doc:meta])* $variant:ident = $word:literal,)+) => {
-        /// Why an HTTP request was refused before a route was chosen.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-        #[non_exhaustive]
-        pub enum Reason { $($(#[$doc])* $variant,)+ }
-
-        impl Reason {
-            /// Every reason.
-            pub const ALL: &[Self] = &[$(Self::$variant),+];
-
-            /// The value of the label `reason`.
-            pub const fn as_str(self) -> &'static str {
-                match self { $(Self::$variant => $word,)+ }
-            }
-        }
-    };
-}
-
-reasons! {
-    /// The `Host` is not ours.
-    Host = "host",
-    /// The `Origin` is not allowed.
-    Origin = "origin",
-    /// The HTTP method, the content type or what the client accepts is not served.
-    Negotiation = "negotiation",
-    /// Headers that no honest client sends.
-    Headers = "headers",
-    /// The head or the body is over its limit.
-    TooLarge = "too_large",
-    /// The body is no message of the protocol.
-    Message = "message",
-    /// The client stopped sending in the middle.
-    Stalled = "stalled",
-    /// The session is missing, unknown or somebody else's.
-    Session = "session",
-    /// No route matches.
-    NotRouted = "not_routed",
-    /// Too much is going on already.
-    Overloaded = "overloaded",
-    /// The proxy is shutting down.
-    Draining = "draining",
-    /// Anything else.
-    Other = "other",
-}
-
-/// Finds a reason by its word; an unknown word is [`Reason::Other`].
-impl From<&str> for Reason {
-    fn from(word: &str) -> Self {
-        Self::ALL.iter().copied().find(|reason| reason.as_str() == word).unwrap_or(Self::Other)
-    }
-}
-
-impl From<Kind> for Reason {
-    fn from(kind: Kind) -> Self {
-        match kind {
-            Kind::BadRequest => Self::Message,
-            Kind::TooLarge => Self::TooLarge,
-            Kind::SessionMissing | Kind::SessionUnknown => Self::Session,
-            Kind::NotRouted => Self::NotRouted,
-            Kind::Timeout => Self::Stalled,
-            Kind::Overloaded => Self::Overloaded,
-            Kind::Draining => Self::Draining,
-            _ => Self::Other,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use tidegate_service::Kind;
 
-    use super::{METHODS, Method, OUTCOMES, Outcome, Reason};
+    use super::{METHODS, Method, OUTCOMES, Outcome};
 
     #[test]
     fn the_named_indices_point_at_their_words() {
@@ -309,7 +241,5 @@ mod tests {
         {
             assert_eq!(Method::named(hostile), Method::OTHER, "{hostile:?}");
         }
-        assert_eq!(Reason::from("origin"), Reason::Origin);
-        assert_eq!(Reason::from("something new"), Reason::Other);
     }
 }

@@ -9,7 +9,7 @@
 //! ```
 //! use tidegate_protocol::{Bytes, Envelope, Era};
 //! use tidegate_service::{Call, Cx, Error, Reply};
-//! use tidegate_telemetry::{Gauge, Label, Reason, Telemetry};
+//! use tidegate_telemetry::{Gauge, Label, Telemetry};
 //! use tower::{Layer as _, ServiceExt as _, service_fn};
 //!
 //! # #[tokio::main(flavor = "current_thread")]
@@ -23,20 +23,18 @@
 //! });
 //! let route = telemetry.route_layer("files", "files-server").layer(upstream);
 //! telemetry.register_source(|samples| {
-//!     samples.gauge(Gauge::SessionsOpen, &[(Label::Route, "files")], 3_usize);
+//!     samples.gauge(Gauge::StdioChildren, &[(Label::Upstream, "files")], 3_usize);
 //! });
 //!
 //! let ping = Bytes::from_static(br#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#);
 //! route.oneshot(Call::send(Envelope::parse(ping)?, Cx::new(Era::Legacy))).await?;
-//! telemetry.refused(Reason::Origin);
 //!
 //! let text = telemetry.render();
 //! assert!(text.contains(
 //!     "tidegate_requests_total{route=\"files\",upstream=\"files-server\",method=\"ping\",\
 //!      outcome=\"ok\",era=\"legacy\"} 1\n"
 //! ));
-//! assert!(text.contains("tidegate_sessions_open{route=\"files\"} 3\n"));
-//! assert!(text.contains("tidegate_http_requests_refused_total{reason=\"origin\"} 1\n"));
+//! assert!(text.contains("tidegate_stdio_children{upstream=\"files\"} 3\n"));
 //! # Ok(()) }
 //! ```
 //!
@@ -60,7 +58,7 @@ pub use crate::{
     attempt::{Attempt, AttemptLayer, AttemptService},
     exposition::CONTENT_TYPE,
     future::Measured,
-    labels::{METHODS, OUTCOMES, Reason},
+    labels::{METHODS, OUTCOMES},
     names::{Counter, Gauge, Label},
     route::{InFlight, RouteLayer, RouteService},
     samples::{Count, Samples},

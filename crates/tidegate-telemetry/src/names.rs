@@ -55,8 +55,6 @@ labels! {
     Cause = "cause",
     /// Why something was refused: a [`crate::Reason`], or a closed set of whoever counts.
     Reason = "reason",
-    /// The configured name or the address of a listener.
-    Listener = "listener",
     /// The version of the program.
     Version = "version",
 }
@@ -129,7 +127,7 @@ families! {
     /// Gauges that others feed at scrape time, see [`crate::Samples::gauge`].
     pub enum Gauge {
         /// Legacy sessions that exist now.
-        SessionsOpen: Gauge = "sessions_open" [Route],
+        SessionsOpen: Gauge = "sessions_open" [],
         /// Child processes that are running.
         StdioChildren: Gauge = "stdio_children" [Upstream],
         /// Requests written to a child process and not answered yet.
@@ -145,11 +143,11 @@ families! {
         /// Requests that wait for a connection to the endpoint.
         HttpWaiting: Gauge = "http_pool_requests_waiting" [Upstream, Endpoint],
         /// Connections from clients that are open.
-        ConnectionsOpen: Gauge = "downstream_connections_open" [Listener],
+        ConnectionsOpen: Gauge = "downstream_connections_open" [],
         /// Response streams to clients that are open.
-        DownstreamStreamsOpen: Gauge = "downstream_streams_open" [Listener],
+        DownstreamStreamsOpen: Gauge = "downstream_streams_open" [],
         /// Bytes of request bodies that are in memory.
-        RequestBodies: Gauge = "downstream_request_bodies" in Bytes [Listener],
+        RequestBodies: Gauge = "downstream_request_bodies" in Bytes [],
     }
 }
 
@@ -159,11 +157,11 @@ families! {
         /// HTTP requests refused before a route was chosen.
         RequestsRefused: Counter = "http_requests_refused" [Reason],
         /// Legacy sessions started.
-        SessionsStarted: Counter = "sessions_started" [Route],
+        SessionsStarted: Counter = "sessions_started" [],
         /// Legacy sessions ended.
-        SessionsEnded: Counter = "sessions_ended" [Route, Cause],
+        SessionsEnded: Counter = "sessions_ended" [Cause],
         /// Legacy sessions refused because there were too many.
-        SessionsRefused: Counter = "sessions_refused" [Route],
+        SessionsRefused: Counter = "sessions_refused" [],
         /// Child processes started.
         StdioSpawns: Counter = "stdio_spawns" [Upstream],
         /// Child processes that could not be started.
@@ -191,9 +189,9 @@ families! {
         /// Requests that got no connection to the endpoint.
         HttpRefused: Counter = "http_pool_requests_refused" [Upstream, Endpoint, Reason],
         /// Connections from clients accepted.
-        ConnectionsAccepted: Counter = "downstream_connections_accepted" [Listener],
+        ConnectionsAccepted: Counter = "downstream_connections_accepted" [],
         /// Connections from clients turned away.
-        ConnectionsRefused: Counter = "downstream_connections_refused" [Listener],
+        ConnectionsRefused: Counter = "downstream_connections_refused" [],
     }
 }
 

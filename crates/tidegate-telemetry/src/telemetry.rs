@@ -1,12 +1,6 @@
 //! The handle that everybody holds, and the one collector behind it.
 
-use std::{
-    fmt,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-};
+use std::{fmt, sync::Arc};
 
 use parking_lot::RwLock;
 use prometheus_client::{
@@ -18,8 +12,7 @@ use prometheus_client::{
 use crate::{
     attempt::{AttemptCells, AttemptLayer},
     exposition::{Row, Value, write},
-    labels::Reason,
-    names::{Counter, Label, Own, PREFIX},
+    names::{Own, PREFIX},
     process::ProcessCollector,
     route::{RouteCells, RouteLayer},
     samples::Samples,
@@ -40,7 +33,6 @@ struct Numbers {
     routes: RwLock<Vec<Arc<RouteCells>>>,
     attempts: RwLock<Vec<Arc<AttemptCells>>>,
     sources: RwLock<Vec<Source>>,
-    refused: [AtomicU64; Reason::ALL.len()],
 }
 
 #[derive(Debug)]
@@ -87,13 +79,6 @@ impl Telemetry {
         AttemptLayer::new(cells)
     }
 
-    /// Counts an HTTP request that was refused before a route was chosen.
-    pub fn refused(&self, reason: impl Into<Reason>) {
-        if let Some(count) = self.numbers.refused.get(reason.into() as usize) {
-            count.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
     /// Adds a source that is asked at every scrape. It must be fast and must not block.
     ///
     /// It lives as long as the last clone of this handle. A source that holds such a clone keeps
@@ -122,13 +107,6 @@ impl Numbers {
     /// Asks every source. No lock is held meanwhile, so a source may register another.
     fn samples(&self) -> Samples {
         let mut samples = Samples::default();
-        for (reason, count) in Reason::ALL.iter().zip(&self.refused) {
-            let count = count.load(Ordering::Relaxed);
-            if count > 0 {
-                let labels = [(Label::Reason, reason.as_str())];
-                samples.counter(Counter::RequestsRefused, &labels, count);
-            }
-        }
         let sources = self.sources.read().clone();
         for source in sources {
             source(&mut samples);

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use futures_util::{FutureExt as _, stream};
 use tidegate_service::{Body, Call, Error, EventStream, Frame, Reply};
-use tidegate_telemetry::{CONTENT_TYPE, Counter, Gauge, Label, Reason, Telemetry};
+use tidegate_telemetry::{CONTENT_TYPE, Counter, Gauge, Label, Telemetry};
 use tower::{Layer as _, service_fn};
 
 use crate::{RESULT, call, message, openmetrics::Labels, request, scrape};
@@ -133,7 +133,7 @@ fn sources_are_asked_at_every_scrape_and_added_up() {
     let source = Arc::clone(&known);
     telemetry.register_source(move |samples| {
         let alive = Arc::strong_count(&source);
-        samples.gauge(Gauge::SessionsOpen, &[(Label::Route, "r")], alive);
+        samples.gauge(Gauge::SessionsOpen, &[], alive);
         let labels = [(Label::Cause, "signal"), (Label::Upstream, "up")];
         samples.counter(Counter::StdioExits, &labels, 2_u32);
     });
@@ -144,7 +144,7 @@ fn sources_are_asked_at_every_scrape_and_added_up() {
         samples.gauge(Gauge::HttpConnectionsInUse, &[(Label::Endpoint, "one")], 7_u64);
     });
     let seen = scrape(&telemetry);
-    assert_eq!(seen.sum("tidegate_sessions_open", &[("route", "r")]), 2.0);
+    assert_eq!(seen.sum("tidegate_sessions_open", &[]), 2.0);
     let labels = [("cause", "signal"), ("upstream", "up")];
     assert_eq!(seen.sum("tidegate_stdio_exits_total", &labels), 42.0);
     let without = Labels::from([("upstream".into(), "up".into())]);
@@ -164,28 +164,6 @@ fn a_label_of_another_family_is_a_mistake() {
         samples.gauge(Gauge::SessionsOpen, &[(Label::Cause, "x")], 1_u64);
     });
     telemetry.render();
-}
-
-#[test]
-fn refusals_are_counted_by_a_closed_set() {
-    let telemetry = Telemetry::new();
-    telemetry.refused(Reason::Origin);
-    telemetry.refused("origin");
-    telemetry.refused(tidegate_service::Kind::TooLarge);
-    for n in 0..1_000 {
-        telemetry.refused(format!("invented {n}").as_str());
-    }
-    telemetry.register_source(|samples| {
-        let labels = [(Label::Reason, Reason::Origin.as_str())];
-        samples.counter(Counter::RequestsRefused, &labels, 10_u64);
-    });
-    let seen = scrape(&telemetry);
-    let refused = |reason| seen.sum("tidegate_http_requests_refused_total", &[("reason", reason)]);
-    assert_eq!(refused("origin"), 12.0);
-    assert_eq!(refused("too_large"), 1.0);
-    assert_eq!(refused("other"), 1_000.0);
-    let series = seen.samples.keys().filter(|(n, _)| n.starts_with("tidegate_http_requests"));
-    assert_eq!(series.count(), 3);
 }
 
 #[test]
