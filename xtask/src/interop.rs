@@ -1,0 +1,185 @@
+//! The official SDK clients against the reference servers, directly and through the proxy.
+//!
+//! Each job is one client and one way to one server; its runner (`interop/python`,
+//! `interop/typescript`) prints one JSON line per scenario. What passes directly has to pass through
+//! and to give the same answers.
+
+mod clients;
+mod jobs;
+mod verdict;
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, anyhow, ensure};
+use clap::Args;
+
+use crate::conformance::build;
+use crate::place::Place;
+use crate::process::run_captured;
+use crate::servers::{self, Upstream};
+use crate::{table, tools};
+use clients::Client;
+use jobs::{Commands, Job, Kind, Way};
+use verdict::Outcome;
+
+/// Clients that run at once: each spends most of its time waiting for a tool that takes its time.
+const WORKERS: usize = 3;
+const JOB_LIMIT: Duration = Duration::from_secs(180);
+
+#[derive(Args, Default)]
+pub(crate) struct Options {
+    /// Test the release build.
+    #[arg(long)]
+    release: bool,
+    /// Only these clients, for example `python-2.3.0`.
+    #[arg(long, value_delimiter = ',')]
+    client: Vec<String>,
+    /// Only the direct ways: shows what the clients and servers do without the proxy.
+    #[arg(long)]
+    direct: bool,
+}
+
+/// What each job saw, by scenario.
+pub(crate) type Outcomes = BTreeMap<Job, Vec<Outcome>>;
+
+/// True when everything that passes directly passes through.
+pub(crate) fn run(place: &Place, options: &Options) -> anyhow::Result<bool> {
+    let start = Instant::now();
+    let mut clients = clients::install(place)?;
+    if !options.client.is_empty() {
+        clients.retain(|client| options.client.contains(&client.name));
+        ensure!(!clients.is_empty(), "there is no client {}", options.client.join(", "));
+    }
+    let ways: &[Way] = if options.direct { &Way::DIRECT } else { &Way::ALL };
+    let names: Vec<String> = clients.iter().map(|client| client.name.clone()).collect();
+    let work = jobs::plan(&names, ways, !options.direct);
+    let runner = Runner::prepare(place, options, clients)?;
+    println!("   {} jobs, {WORKERS} at a time", work.len());
+    let outcomes = runner.run_all(work)?;
+    let verdict = verdict::judge(&outcomes);
+    for (title, rows) in verdict::tables(&outcomes, &names) {
+        println!("\n{title}");
+        let head: Vec<&str> =
+            ["scenario"].into_iter().chain(names.iter().map(String::as_str)).collect();
+        print!("{}", table::render(&head, &rows));
+    }
+    println!();
+    for note in &verdict.notes {
+        println!("interop: note: {note}");
+    }
+    for problem in &verdict.problems {
+        println!("interop: {problem}");
+    }
+    println!("interop: {} ({} s)", verdict.summary, start.elapsed().as_secs());
+    let passed = verdict.problems.is_empty();
+    if !passed {
+        println!("interop: logs are in {}", place.logs.display());
+    }
+    Ok(passed)
+}
+
+/// Everything the jobs share.
+struct Runner<'a> {
+    place: &'a Place,
+    clients: BTreeMap<String, Client>,
+    commands: Commands,
+    binary: std::path::PathBuf,
+    /// The servers over HTTP that take any number of sessions, by kind.
+    http: BTreeMap<Kind, servers::Endpoint>,
+}
+
+impl<'a> Runner<'a> {
+    fn prepare(place: &'a Place, options: &Options, clients: Vec<Client>) -> anyhow::Result<Self> {
+        let node = tools::node(place)?;
+        let reference = tools::reference_servers(place)?;
+        let mut http = BTreeMap::new();
+        let script = reference.file("@modelcontextprotocol/server-everything", "dist/index.js");
+        http.insert(Kind::Everything, servers::everything_http(place, &node, &script)?);
+        let mut binary = std::path::PathBuf::new();
+        if !options.direct {
+            binary = build(place, options.release)?;
+            http.insert(Kind::Demo, servers::demo_http(place, &binary)?);
+        }
+        let commands = Commands::new(&node, &reference, &binary);
+        let clients = clients.into_iter().map(|client| (client.name.clone(), client)).collect();
+        Ok(Self { place, clients, commands, binary, http })
+    }
+
+    fn run_all(&self, work: Vec<Job>) -> anyhow::Result<Outcomes> {
+        let queue = Mutex::new(work.into_iter());
+        let outcomes = Mutex::new(Outcomes::new());
+        thread::scope(|scope| -> anyhow::Result<()> {
+            let workers: Vec<_> =
+                (0..WORKERS).map(|_| scope.spawn(|| self.work(&queue, &outcomes))).collect();
+            for worker in workers {
+                worker.join().map_err(|_panic| anyhow!("a worker panicked"))??;
+            }
+            Ok(())
+        })?;
+        outcomes.into_inner().map_err(|_poisoned| anyhow!("a worker panicked"))
+    }
+
+    fn work(
+        &self,
+        queue: &Mutex<std::vec::IntoIter<Job>>,
+        outcomes: &Mutex<Outcomes>,
+    ) -> anyhow::Result<()> {
+        loop {
+            let next = queue.lock().map_err(|_poisoned| anyhow!("a worker panicked"))?.next();
+            let Some(job) = next else { return Ok(()) };
+            let start = Instant::now();
+            // A job that cannot run is a failed job, not the end of the others.
+            let found = self.run_job(&job).unwrap_or_else(|error| vec![Outcome::broken(&error)]);
+            let bad = found.iter().filter(|outcome| !outcome.ok).count();
+            let seconds = start.elapsed().as_secs_f32();
+            println!("   {job}: {} scenarios, {bad} failed, {seconds:.1} s", found.len());
+            outcomes.lock().map_err(|_poisoned| anyhow!("a worker panicked"))?.insert(job, found);
+        }
+    }
+
+    fn run_job(&self, job: &Job) -> anyhow::Result<Vec<Outcome>> {
+        let client = self.clients.get(&job.client).context("a job names an unknown client")?;
+        let folder = tempfile::Builder::new().prefix("tidegate-interop-").tempdir()?;
+        // Servers resolve links in their allowed folders, and the temp folder may be one.
+        let workdir = folder.path().canonicalize()?;
+        let command = self.commands.stdio(job.kind, &workdir);
+        let http = self.http.get(&job.kind);
+        let mut proxy = None;
+        let direct_url = http.map(|endpoint| endpoint.url.clone());
+        let url = match job.way {
+            Way::DirectStdio => None,
+            Way::DirectHttp => Some(direct_url.context("no HTTP server of this kind")?),
+            Way::ThroughStdio | Way::ThroughHttp => {
+                let upstream = match (job.way, &direct_url) {
+                    (Way::ThroughHttp, Some(url)) => Upstream::Http(url),
+                    _ => Upstream::Stdio(&command),
+                };
+                let started =
+                    servers::proxy(self.place, &self.binary, &job.to_string(), &upstream)?;
+                Some(proxy.insert(started).url.clone())
+            }
+        };
+        let mut runner = client.command(self.place, job.kind, &workdir);
+        match &url {
+            Some(url) => runner.args(["--url", url]),
+            None => runner.arg("--").args(&command),
+        };
+        let log = self.place.log(&format!("interop-{job}"));
+        let (ended, text) = run_captured(&mut runner, &job.to_string(), &log, JOB_LIMIT)?;
+        let mut found = verdict::parse(&text);
+        if !ended.success() {
+            let why = format!("{}; {}", ended.describe(), crate::process::tail(&log, 3));
+            found.push(Outcome::failed("runner", &why));
+        }
+        if let Some(proxy) = proxy {
+            found.push(match proxy.stop() {
+                Ok(()) => Outcome::passed("proxy stops"),
+                Err(error) => Outcome::failed("proxy stops", &format!("{error:#}")),
+            });
+        }
+        Ok(found)
+    }
+}

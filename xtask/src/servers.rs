@@ -1,0 +1,123 @@
+//! The servers that conformance and interop put together: the proxy, the demo, a reference server.
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::Context as _;
+
+use crate::place::Place;
+use crate::process::Server;
+
+/// Where every MCP endpoint of these tests is.
+const MCP_PATH: &str = "/mcp";
+const START_LIMIT: Duration = Duration::from_secs(20);
+/// The proxy may drain before it stops, so it gets longer than that takes.
+const STOP_LIMIT: Duration = Duration::from_secs(30);
+
+/// A running server with its endpoint.
+pub(crate) struct Endpoint {
+    pub(crate) url: String,
+    server: Server,
+}
+
+impl Endpoint {
+    /// Stops it and complains unless it ends in time, with success and without orphans.
+    pub(crate) fn stop(self) -> anyhow::Result<()> {
+        self.server.stop(STOP_LIMIT)
+    }
+}
+
+/// What the proxy has behind it.
+pub(crate) enum Upstream<'a> {
+    /// A command that speaks MCP on its stdio.
+    Stdio(&'a [String]),
+    /// The URL of a Streamable HTTP server.
+    Http(&'a str),
+}
+
+/// The proxy in front of `upstream`; ready when its readiness probe says so.
+pub(crate) fn proxy(
+    place: &Place,
+    binary: &Path,
+    name: &str,
+    upstream: &Upstream<'_>,
+) -> anyhow::Result<Endpoint> {
+    let (listen, ops) = (free_address()?, free_address()?);
+    let mut command = Command::new(binary);
+    command.args(["serve", "--listen", &listen.to_string(), "--ops", &ops.to_string()]);
+    match upstream {
+        Upstream::Stdio(words) => command.arg("--").args(*words),
+        Upstream::Http(url) => command.args(["--upstream", url]),
+    };
+    let label = format!("tidegate ({name})");
+    let mut server = Server::start(&label, &mut command, place.log(&format!("tidegate-{name}")))?;
+    server.wait_until(START_LIMIT, || accepts(listen) && says_ok(ops, "/health/ready"))?;
+    Ok(Endpoint { url: format!("http://{listen}{MCP_PATH}"), server })
+}
+
+/// The command of the built-in demo server on stdio.
+pub(crate) fn demo_command(binary: &Path) -> Vec<String> {
+    [&*binary.to_string_lossy(), "demo-server", "--conformance"].map(str::to_owned).to_vec()
+}
+
+/// The built-in demo server over HTTP.
+pub(crate) fn demo_http(place: &Place, binary: &Path) -> anyhow::Result<Endpoint> {
+    let address = free_address()?;
+    let mut command = Command::new(binary);
+    command.args(["demo-server", "--conformance", "--http", &address.to_string()]);
+    start_http(place, "demo-http", &mut command, address)
+}
+
+/// `server-everything` over Streamable HTTP, on loopback only.
+pub(crate) fn everything_http(
+    place: &Place,
+    node: &Path,
+    script: &Path,
+) -> anyhow::Result<Endpoint> {
+    let address = free_address()?;
+    let mut command = Command::new(node);
+    // The server would listen on every interface.
+    command.arg("--import").arg(preload(place));
+    command.arg(script).arg("streamableHttp").env("PORT", address.port().to_string());
+    start_http(place, "everything-http", &mut command, address)
+}
+
+fn preload(place: &Place) -> PathBuf {
+    place.root.join("interop/typescript/loopback.mjs")
+}
+
+fn start_http(
+    place: &Place,
+    name: &str,
+    command: &mut Command,
+    address: SocketAddr,
+) -> anyhow::Result<Endpoint> {
+    let mut server = Server::start(name, command, place.log(name))?;
+    server.wait_until(START_LIMIT, || accepts(address))?;
+    Ok(Endpoint { url: format!("http://{address}{MCP_PATH}"), server })
+}
+
+/// A loopback address that was free a moment ago.
+fn free_address() -> anyhow::Result<SocketAddr> {
+    let listener = TcpListener::bind("127.0.0.1:0").context("no free port")?;
+    Ok(listener.local_addr()?)
+}
+
+fn accepts(address: SocketAddr) -> bool {
+    TcpStream::connect_timeout(&address, Duration::from_millis(500)).is_ok()
+}
+
+fn says_ok(address: SocketAddr, path: &str) -> bool {
+    let fetch = || -> std::io::Result<String> {
+        let mut stream = TcpStream::connect_timeout(&address, Duration::from_millis(500))?;
+        stream.set_read_timeout(Some(Duration::from_secs(2)))?;
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer)
+    };
+    fetch().is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"))
+}
