@@ -1,1 +1,33 @@
-//! End-to-end tests.
+//! What the end-to-end tests share: a gateway in this process, a client that speaks raw bytes, and
+//! an upstream that writes down every byte it gets.
+//!
+//! ```no_run
+//! use tidegate_tests::{Proxy, Recorder, http};
+//!
+//! # async fn test() {
+//! let upstream = Recorder::start().await;
+//! let proxy = Proxy::to_url(&upstream.url()).await;
+//! let answer = http::post(proxy.address(), &[], r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#).await;
+//! assert_eq!(answer.status, 200);
+//! assert_eq!(upstream.requests().len(), 1);
+//! proxy.stop().await;
+//! # }
+//! ```
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::missing_panics_doc,
+    clippy::disallowed_methods,
+    reason = "test support: a broken expectation is a failed test"
+)]
+
+pub mod http;
+mod proxy;
+mod recorder;
+
+pub use crate::{
+    proxy::{Proxy, modern_headers},
+    recorder::{Recorded, Recorder},
+};
