@@ -107,3 +107,6 @@ fn legacy(header: Option<&str>) -> Result<Era, Refusal> {
         _ => Ok(Era::Legacy),
     }
 }
+
+#[cfg(test)]
+mod tests;

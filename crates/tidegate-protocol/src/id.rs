@@ -149,3 +149,6 @@ fn is_string(token: &[u8]) -> bool {
     }
     !escaped && token.len() >= 2 && text::unquote(token).is_some()
 }
+
+#[cfg(test)]
+mod tests;

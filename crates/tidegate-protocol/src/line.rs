@@ -133,3 +133,6 @@ fn without_cr(mut line: Bytes) -> Bytes {
     }
     line
 }
+
+#[cfg(test)]
+mod tests;

@@ -119,3 +119,46 @@ fn method_and_params(out: &mut Vec<u8>, method: &str, params: &str) {
     }
     out.push(b'}');
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::{Id, error, notification, quote, request, result};
+
+    fn value(bytes: &[u8]) -> Value {
+        serde_json::from_slice(bytes).unwrap()
+    }
+
+    #[test]
+    fn messages_are_what_they_should_be() {
+        let id = Id::from_str("a\"b");
+        assert_eq!(
+            value(&error(Some(&id), -31001, "no \"room\"\n", Some(r#"{"k":1}"#))),
+            json!({"jsonrpc": "2.0", "id": "a\"b",
+                "error": {"code": -31001, "message": "no \"room\"\n", "data": {"k": 1}}})
+        );
+        assert_eq!(
+            value(&error(None, -32700, "", None)),
+            json!({"jsonrpc": "2.0", "id": null, "error": {"code": -32700, "message": ""}})
+        );
+        assert_eq!(
+            value(&result(&Id::from_u64(3), "{}")),
+            json!({"jsonrpc": "2.0", "id": 3, "result": {}})
+        );
+        assert_eq!(
+            value(&request(&Id::from_u64(3), "ping", "")),
+            json!({"jsonrpc": "2.0", "id": 3, "method": "ping"})
+        );
+        assert_eq!(
+            value(&notification("notifications/cancelled", r#"{"requestId":1}"#)),
+            json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 1}})
+        );
+    }
+
+    #[test]
+    fn quoting_round_trips() {
+        let odd: String = (0..0x300).filter_map(char::from_u32).chain(['\u{2028}', '😀']).collect();
+        assert_eq!(serde_json::from_str::<String>(&quote(&odd)).unwrap(), odd);
+    }
+}

@@ -23,6 +23,18 @@ pub(crate) fn unquote(token: &[u8]) -> Option<Cow<'_, str>> {
     Some(Cow::Owned(text))
 }
 
+/// The contents of a string token that the scanner has accepted; `None` for other tokens.
+///
+/// Cheaper than [`unquote`], as nothing is checked again.
+pub(crate) fn string_bytes(token: Option<&[u8]>) -> Option<Cow<'_, [u8]>> {
+    let token = token?;
+    let inner = token.strip_prefix(b"\"")?.strip_suffix(b"\"")?;
+    if inner.contains(&b'\\') {
+        return Some(Cow::Owned(unquote(token)?.into_owned().into_bytes()));
+    }
+    Some(Cow::Borrowed(inner))
+}
+
 /// Unescapes string contents into `buffer`; `None` where they do not fit or break the grammar.
 ///
 /// For keys: the names worth comparing with are short, so that a longer key equals none of them.

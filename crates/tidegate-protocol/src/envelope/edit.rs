@@ -39,7 +39,7 @@ impl Envelope {
         }
         // Absent spans sort first and are skipped.
         splices.sort_unstable_by_key(|(span, _)| span.start);
-        let mut out = Vec::with_capacity(self.capacity_after(&splices));
+        let mut out = Vec::with_capacity(self.len_after(&splices));
         let mut copied = 0;
         for (span, token) in splices.into_iter().filter(|(span, _)| !span.is_absent()) {
             out.extend_from_slice(self.bytes.get(copied..span.start as usize).unwrap_or_default());
@@ -57,8 +57,10 @@ impl Envelope {
         Self { bytes: Bytes::from(out), head }
     }
 
-    fn capacity_after(&self, splices: &[(Span, &[u8])]) -> usize {
-        self.bytes.len() + splices.iter().map(|(_, token)| token.len()).sum::<usize>()
+    /// Exact, since `Bytes` takes over a full vector without another allocation.
+    fn len_after(&self, splices: &[(Span, &[u8])]) -> usize {
+        let present = splices.iter().filter(|(span, _)| !span.is_absent());
+        present.fold(self.bytes.len(), |len, (span, token)| len + token.len() - span.len())
     }
 }
 
@@ -72,7 +74,7 @@ fn shifted(span: Span, splices: &[(Span, &[u8])]) -> Span {
         let mut moved = at;
         for (splice, token) in splices {
             if !splice.is_absent() && splice.end <= at {
-                moved = moved + token.len() as u32 - (splice.end - splice.start);
+                moved = moved + token.len() as u32 - splice.len() as u32;
             }
         }
         moved

@@ -2,7 +2,7 @@
 
 use super::{
     Kind, Limits, ParseError, ParseErrorKind,
-    scan::{Fault, Scanner, Span, Step},
+    scan::{Fault, Scanner, Span, Step, Watch},
 };
 use crate::{
     id::{self, Id},
@@ -10,26 +10,75 @@ use crate::{
     text,
 };
 
-const TOP: [&str; 6] = ["jsonrpc", "id", "method", "params", "result", "error"];
-const PARAMS: [&str; 8] = [
-    "_meta",
-    "name",
-    "uri",
-    "taskId",
-    "arguments",
-    "requestId",
-    "progressToken",
-    "protocolVersion",
-];
-const RESULT: [&str; 4] = ["_meta", "resultType", "isError", "protocolVersion"];
-const ERROR: [&str; 1] = ["code"];
-const META: [&str; 5] = [
-    "progressToken",
-    "io.modelcontextprotocol/protocolVersion",
-    "io.modelcontextprotocol/clientCapabilities",
-    "io.modelcontextprotocol/logLevel",
-    "io.modelcontextprotocol/subscriptionId",
-];
+const TOP: Watch<6> = Watch {
+    names: ["jsonrpc", "id", "method", "params", "result", "error"],
+    index: |key| match key {
+        b"jsonrpc" => Some(0),
+        b"id" => Some(1),
+        b"method" => Some(2),
+        b"params" => Some(3),
+        b"result" => Some(4),
+        b"error" => Some(5),
+        _ => None,
+    },
+};
+const PARAMS: Watch<8> = Watch {
+    names: [
+        "_meta",
+        "name",
+        "uri",
+        "taskId",
+        "arguments",
+        "requestId",
+        "progressToken",
+        "protocolVersion",
+    ],
+    index: |key| match key {
+        b"_meta" => Some(0),
+        b"name" => Some(1),
+        b"uri" => Some(2),
+        b"taskId" => Some(3),
+        b"arguments" => Some(4),
+        b"requestId" => Some(5),
+        b"progressToken" => Some(6),
+        b"protocolVersion" => Some(7),
+        _ => None,
+    },
+};
+const RESULT: Watch<4> = Watch {
+    names: ["_meta", "resultType", "isError", "protocolVersion"],
+    index: |key| match key {
+        b"_meta" => Some(0),
+        b"resultType" => Some(1),
+        b"isError" => Some(2),
+        b"protocolVersion" => Some(3),
+        _ => None,
+    },
+};
+const ERROR: Watch<1> = Watch {
+    names: ["code"],
+    index: |key| match key {
+        b"code" => Some(0),
+        _ => None,
+    },
+};
+const META: Watch<5> = Watch {
+    names: [
+        "progressToken",
+        "io.modelcontextprotocol/protocolVersion",
+        "io.modelcontextprotocol/clientCapabilities",
+        "io.modelcontextprotocol/logLevel",
+        "io.modelcontextprotocol/subscriptionId",
+    ],
+    index: |key| match key {
+        b"progressToken" => Some(0),
+        b"io.modelcontextprotocol/protocolVersion" => Some(1),
+        b"io.modelcontextprotocol/clientCapabilities" => Some(2),
+        b"io.modelcontextprotocol/logLevel" => Some(3),
+        b"io.modelcontextprotocol/subscriptionId" => Some(4),
+        _ => None,
+    },
+};
 
 /// Which member [`super::Envelope::name`] reads.
 #[derive(Clone, Copy, Debug, Default)]
@@ -160,7 +209,7 @@ impl Head {
 
     /// Applies the rules of JSON-RPC and MCP, in the order in which a reader would want to hear.
     fn conclude(&mut self, bytes: &[u8], jsonrpc: Span) -> Result<(), Fault> {
-        if text::unquote(jsonrpc.of(bytes).unwrap_or_default()).as_deref() != Some("2.0") {
+        if text::string_bytes(jsonrpc.of(bytes)).as_deref() != Some(b"2.0") {
             return Err(bad("jsonrpc", jsonrpc));
         }
         if self.method.is_absent() {
@@ -176,7 +225,7 @@ impl Head {
                 return Err(bad(name, span));
             }
         }
-        let Some(method) = text::unquote(self.method.of(bytes).unwrap_or_default()) else {
+        let Some(method) = text::string_bytes(self.method.of(bytes)) else {
             return Err(bad("method", self.method));
         };
         self.kind = if self.id.is_absent() { Kind::Notification } else { Kind::Request };
@@ -189,11 +238,11 @@ impl Head {
         optional_token(bytes, "subscriptionId", &mut self.subscription_id)?;
         // Elsewhere these names are the application's.
         match method.as_ref() {
-            "notifications/progress" => {
+            b"notifications/progress" => {
                 optional_token(bytes, "progressToken", &mut self.notified_progress)?;
                 self.cancelled_request = Span::default();
             }
-            "notifications/cancelled" => {
+            b"notifications/cancelled" => {
                 optional_token(bytes, "requestId", &mut self.cancelled_request)?;
                 self.notified_progress = Span::default();
             }
@@ -203,9 +252,9 @@ impl Head {
             }
         }
         self.name_source = match method.as_ref() {
-            "tools/call" | "prompts/get" => NameSource::Name,
-            "resources/read" => NameSource::Uri,
-            method if method.starts_with("tasks/") => NameSource::Task,
+            b"tools/call" | b"prompts/get" => NameSource::Name,
+            b"resources/read" => NameSource::Uri,
+            method if method.starts_with(b"tasks/") => NameSource::Task,
             _ => NameSource::None,
         };
         Ok(())
@@ -279,4 +328,24 @@ fn is_token(bytes: &[u8], span: Span) -> bool {
     span.of(bytes).is_some_and(|token| {
         token.len() <= id::MAX_LEN && (token.starts_with(b"\"") || id::is_integer(token))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ERROR, META, PARAMS, RESULT, TOP};
+
+    #[test]
+    fn names_and_indices_agree() {
+        let check = |names: &[&str], index: fn(&[u8]) -> Option<usize>| {
+            for (at, name) in names.iter().enumerate() {
+                assert_eq!(index(name.as_bytes()), Some(at), "{name}");
+                assert!(name.len() <= 64, "longer names are not unescaped");
+            }
+        };
+        check(&TOP.names, TOP.index);
+        check(&PARAMS.names, PARAMS.index);
+        check(&RESULT.names, RESULT.index);
+        check(&ERROR.names, ERROR.index);
+        check(&META.names, META.index);
+    }
 }

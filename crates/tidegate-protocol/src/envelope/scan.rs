@@ -1,6 +1,6 @@
 //! The scanner: validates JSON in one pass, iteratively, and reports where watched members are.
 //!
-//! It knows JSON and nothing of JSON-RPC; which members matter is told to it as a list of names.
+//! It knows JSON and nothing of JSON-RPC; which members matter is told to it.
 
 use super::{Limits, ParseErrorKind};
 use crate::text;
@@ -21,6 +21,10 @@ impl Span {
 
     pub(super) const fn is_absent(self) -> bool {
         self.end == 0
+    }
+
+    pub(super) const fn len(self) -> usize {
+        (self.end - self.start) as usize
     }
 
     pub(super) fn of(self, bytes: &[u8]) -> Option<&[u8]> {
@@ -54,11 +58,31 @@ pub(super) struct Scanner<'a> {
     fault: Option<Fault>,
 }
 
+/// The members of an object that matter.
+pub(super) struct Watch<const N: usize> {
+    pub(super) names: [&'static str; N],
+    /// The index of a name. Written as a `match`, which compiles to a few comparisons.
+    pub(super) index: fn(&[u8]) -> Option<usize>,
+}
+
 /// The contents of a key, between its quotes.
 #[derive(Clone, Copy)]
 struct Key<'a> {
     inner: &'a [u8],
     escaped: bool,
+}
+
+impl Key<'_> {
+    /// Looks the key up, after unescaping.
+    #[inline]
+    fn index(self, index: fn(&[u8]) -> Option<usize>) -> Option<usize> {
+        if self.escaped {
+            // Every name that matters fits.
+            index(text::unescape_into(self.inner, &mut [0; 64])?)
+        } else {
+            index(self.inner)
+        }
+    }
 }
 
 impl<'a> Scanner<'a> {
@@ -110,12 +134,13 @@ impl<'a> Scanner<'a> {
     }
 
     /// Reads the object that starts here, at nesting `depth`, and returns where the values of the
-    /// named members are. `visit` is called at the start of each of those values, with its index,
-    /// and must consume it.
+    /// watched members are. `visit` is called at the start of each of those values, with its
+    /// index, and must consume it.
+    #[inline]
     pub(super) fn object<const N: usize>(
         &mut self,
         depth: u16,
-        names: &[&'static str; N],
+        watch: &Watch<N>,
         mut visit: impl FnMut(&mut Self, usize) -> Step<()>,
     ) -> Step<[Span; N]> {
         let mut found = [Span::default(); N];
@@ -131,12 +156,12 @@ impl<'a> Scanner<'a> {
         loop {
             let key_at = self.at;
             let key = self.key()?;
-            match index_of(key, names) {
+            match key.index(watch.index) {
                 None => self.skip_value(depth)?,
                 Some(index) => {
                     let start = self.at;
                     visit(self, index)?;
-                    self.record(&mut found, names, index, Span::new(start, self.at), key_at);
+                    self.record(&mut found, watch, index, Span::new(start, self.at), key_at);
                 }
             }
             self.skip_space();
@@ -246,12 +271,14 @@ impl<'a> Scanner<'a> {
     fn record<const N: usize>(
         &mut self,
         found: &mut [Span; N],
-        names: &[&'static str; N],
+        watch: &Watch<N>,
         index: usize,
         span: Span,
         key_at: usize,
     ) {
-        let (Some(slot), Some(name)) = (found.get_mut(index), names.get(index)) else { return };
+        let (Some(slot), Some(name)) = (found.get_mut(index), watch.names.get(index)) else {
+            return;
+        };
         if slot.is_absent() {
             *slot = span;
         } else {
@@ -277,23 +304,31 @@ impl<'a> Scanner<'a> {
     }
 
     /// Reads the string that starts here; says whether it has escapes.
+    #[inline]
     fn string(&mut self) -> Step<bool> {
-        let mut at = self.at + 1;
-        let mut escaped = false;
+        let start = self.at + 1;
+        let rest = self.bytes.get(start..).unwrap_or_default();
+        let at = start + find_special(rest);
+        if self.bytes.get(at) == Some(&b'"') {
+            self.at = at + 1;
+            return Ok(false);
+        }
+        self.string_from(at)
+    }
+
+    /// Reads on from a byte of a string that is no plain text.
+    fn string_from(&mut self, mut at: usize) -> Step<bool> {
         loop {
-            at += find_special(self.bytes.get(at..).unwrap_or_default());
             match self.bytes.get(at) {
+                Some(b'\\') => at = self.escape(at)?,
                 Some(b'"') => {
                     self.at = at + 1;
-                    return Ok(escaped);
-                }
-                Some(b'\\') => {
-                    escaped = true;
-                    at = self.escape(at)?;
+                    return Ok(true);
                 }
                 Some(_) => return self.stop(ParseErrorKind::Control, at),
                 None => return self.stop(ParseErrorKind::Truncated, at),
             }
+            at += find_special(self.bytes.get(at..).unwrap_or_default());
         }
     }
 
@@ -384,13 +419,6 @@ impl<'a> Scanner<'a> {
     }
 }
 
-/// Which of the names the key is, compared after unescaping.
-fn index_of(key: Key<'_>, names: &[&'static str]) -> Option<usize> {
-    let mut buffer = [0; 64];
-    let key = if key.escaped { text::unescape_into(key.inner, &mut buffer)? } else { key.inner };
-    names.iter().position(|name| name.as_bytes() == key)
-}
-
 /// Why an escape was refused, for the error only.
 #[cold]
 fn bad_escape(tail: &[u8]) -> ParseErrorKind {
@@ -406,25 +434,66 @@ fn bad_escape(tail: &[u8]) -> ParseErrorKind {
 }
 
 /// How many bytes precede the next quote, backslash or control character; all of them if none.
+#[inline]
 fn find_special(bytes: &[u8]) -> usize {
-    const ONES: u64 = 0x0101_0101_0101_0101;
-    const HIGH: u64 = 0x8080_8080_8080_8080;
-    let (words, tail) = bytes.as_chunks::<8>();
-    for (index, word) in words.iter().enumerate() {
-        let word = u64::from_le_bytes(*word);
-        let quote = word ^ (ONES * b'"' as u64);
-        let backslash = word ^ (ONES * b'\\' as u64);
-        // Each term has the high bit set where its condition holds; bits above the first hit may
-        // be wrong, which does not matter, since only the first one is used.
-        let hits = (quote.wrapping_sub(ONES) & !quote)
-            | (backslash.wrapping_sub(ONES) & !backslash)
-            | (word.wrapping_sub(ONES * 0x20) & !word);
-        let hits = hits & HIGH;
-        if hits != 0 {
-            return index * 8 + (hits.trailing_zeros() / 8) as usize;
+    // Most keys and names end within two words.
+    let Some((first, rest)) = bytes.split_first_chunk() else { return find_far(bytes, 0) };
+    if let Some(at) = special_in(*first) {
+        return at;
+    }
+    let Some(second) = rest.first_chunk() else { return find_far(bytes, 8) };
+    if let Some(at) = special_in(*second) {
+        return 8 + at;
+    }
+    find_far(bytes, 16)
+}
+
+/// The same, where the first `from` bytes are known to be plain.
+#[inline(never)]
+fn find_far(bytes: &[u8], from: usize) -> usize {
+    // What does not end soon is most often long.
+    let (near, far) = bytes.split_at(bytes.len().min(64));
+    let at = find_in_words(near, from);
+    if at < near.len() { at } else { at + find_in_blocks(far) }
+}
+
+fn find_in_blocks(bytes: &[u8]) -> usize {
+    // The fold has no early exit, so that it compiles to vector instructions.
+    let clean = |block: &&[u8; 64]| !block.iter().fold(false, |hit, byte| hit | is_special(*byte));
+    let (blocks, _) = bytes.as_chunks();
+    find_in_words(bytes, 64 * blocks.iter().take_while(clean).count())
+}
+
+#[inline]
+fn find_in_words(bytes: &[u8], mut at: usize) -> usize {
+    while let Some(word) = bytes.get(at..).and_then(<[u8]>::first_chunk) {
+        match special_in(*word) {
+            Some(index) => return at + index,
+            None => at += 8,
         }
     }
-    let done = bytes.len() - tail.len();
-    let special = |byte: &u8| *byte < 0x20 || *byte == b'"' || *byte == b'\\';
-    done + tail.iter().position(special).unwrap_or(tail.len())
+    let rest = bytes.get(at..).unwrap_or_default();
+    at + rest.iter().position(|byte| is_special(*byte)).unwrap_or(rest.len())
+}
+
+/// The index of the first special byte in a word.
+#[inline]
+const fn special_in(word: [u8; 8]) -> Option<usize> {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const HIGH: u64 = 0x8080_8080_8080_8080;
+    let word = u64::from_le_bytes(word);
+    let quote = word ^ (ONES * b'"' as u64);
+    let backslash = word ^ (ONES * b'\\' as u64);
+    // Each term has the high bit of a byte set where its condition holds. Bytes above the first
+    // hit may be wrong, which does not matter, since only the first one is used.
+    let hits = (quote.wrapping_sub(ONES) & !quote)
+        | (backslash.wrapping_sub(ONES) & !backslash)
+        | (word.wrapping_sub(ONES * 0x20) & !word);
+    let hits = hits & HIGH;
+    if hits == 0 { None } else { Some((hits.trailing_zeros() / 8) as usize) }
+}
+
+#[inline]
+const fn is_special(byte: u8) -> bool {
+    (byte < 0x20) | (byte == b'"') | (byte == b'\\')
 }

@@ -63,7 +63,9 @@ pub fn comment(text: &str) -> Bytes {
 }
 
 fn block(event: &str, id: Option<&str>, data: &[u8]) -> Bytes {
-    let mut out = Vec::with_capacity(24 + event.len() + id.map_or(0, str::len) + data.len());
+    // Exact, since `Bytes` takes over a full vector without another allocation.
+    let id_line = id.map_or(0, |id| id.len() + 5);
+    let mut out = Vec::with_capacity(id_line + event.len() + data.len() + 16);
     if let Some(id) = id {
         out.extend_from_slice(b"id: ");
         out.extend_from_slice(id.as_bytes());
