@@ -1,6 +1,6 @@
 """Run one SDK version's scenarios against one server; one JSON line per scenario on stdout.
 
-    python run.py --sdk v1|v2 --kind everything|filesystem|memory --workdir DIR (--url URL | -- COMMAND...)
+    python run.py --sdk v1|v2 --kind everything|filesystem|memory|demo --workdir DIR (--url URL | -- COMMAND...)
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from typing import Any
 import anyio
 from conn import Human, Target
 from scenarios import KINDS, Run
+
+import demo  # noqa: F401  (adds its scenarios to KINDS)
 
 SCENARIO_SECONDS = 20
 CLOSE_SECONDS = 8

@@ -37,9 +37,8 @@ class Conn:
         self.hello: dict[str, Any] = {}
         self.late_answers = 0
 
-    @property
-    def modern(self) -> bool:
-        return False
+    knows_modern = False
+    modern = False
 
     async def _rpc(self, awaitable: Any) -> dict[str, Any]:
         try:
@@ -53,6 +52,11 @@ class Conn:
 
     async def call(self, name: str, arguments: dict[str, Any], on_progress: Any = None) -> dict[str, Any]:
         return await self._rpc(self.session.call_tool(name, arguments, progress_callback=on_progress))
+
+    async def call_logged(self, name: str, arguments: dict[str, Any], level: Any) -> dict[str, Any]:
+        """A call whose log notes from `level` up are wanted."""
+        await self.set_level(level)
+        return await self.call(name, arguments)
 
     async def call_then_cancel(self, name: str, arguments: dict[str, Any], after: float, watch: float) -> None:
         """Cancel a call `after` seconds and fail if it is still answered within `watch` seconds.

@@ -53,6 +53,8 @@ class Conn:
         self.hello: dict[str, Any] = {}
         self.late_answers = 0
 
+    knows_modern = True
+
     @property
     def modern(self) -> bool:
         return self.hello["protocolVersion"] >= MODERN
@@ -68,6 +70,14 @@ class Conn:
 
     async def call(self, name: str, arguments: dict[str, Any], on_progress: Any = None) -> dict[str, Any]:
         return await self._rpc(self.client.call_tool(name, arguments, progress_callback=on_progress))
+
+    async def call_logged(self, name: str, arguments: dict[str, Any], level: Any) -> dict[str, Any]:
+        """A call whose log notes from `level` up are wanted: each era has its own way to say so."""
+        if not self.modern:
+            await self.set_level(level)
+            return await self.call(name, arguments)
+        meta: Any = {"io.modelcontextprotocol/logLevel": level}
+        return await self._rpc(self.client.call_tool(name, arguments, meta=meta))
 
     async def call_then_cancel(self, name: str, arguments: dict[str, Any], after: float, watch: float) -> None:
         """Cancel a call `after` seconds and count an answer to it within `watch` seconds."""

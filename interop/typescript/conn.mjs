@@ -126,6 +126,18 @@ export class Conn {
     await new Promise((resolve) => setTimeout(resolve, watch));
   }
 
+  /** Hears of changes of one resource until the returned function is called. */
+  async follow(uri) {
+    await this.subscribe(uri);
+    return () => this.unsubscribe(uri);
+  }
+
+  /** A call whose log notes from `level` up are wanted. */
+  async callLogged(name, args, level) {
+    await this.setLevel(level);
+    return this.call(name, args);
+  }
+
   read(uri) {
     return this.client.readResource({ uri });
   }

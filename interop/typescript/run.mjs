@@ -11,6 +11,7 @@ import { pathToFileURL } from "node:url";
 import { parseArgs } from "node:util";
 
 import { Human } from "./conn.mjs";
+import { DEMO } from "./demo.mjs";
 import { KINDS } from "./scenarios.mjs";
 
 const SCENARIO_MS = 20_000;
@@ -83,7 +84,7 @@ try {
 }
 if (conn) {
   const run = { conn, tag: `${values.sdk}-${process.pid}`, workdir: values.workdir, digests: {} };
-  for (const [name, scenario] of KINDS[values.kind]) await attempt(name, scenario, run);
+  for (const [name, scenario] of { ...KINDS, demo: DEMO }[values.kind]) await attempt(name, scenario, run);
   started = Date.now();
   try {
     await within(conn.close(), CLOSE_MS);

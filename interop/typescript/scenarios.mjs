@@ -18,11 +18,11 @@ function sorted(value) {
   return Object.fromEntries(Object.keys(value).sort().map((key) => [key, sorted(value[key])]));
 }
 
-function digest(value) {
+export function digest(value) {
   return createHash("sha256").update(JSON.stringify(sorted(value))).digest("hex").slice(0, 16);
 }
 
-function textOf(result) {
+export function textOf(result) {
   assert.ok(!result.isError, `the tool failed: ${JSON.stringify(result).slice(0, 200)}`);
   return result.content.filter((part) => part.type === "text").map((part) => part.text).join("\n");
 }
@@ -40,7 +40,7 @@ async function pages({ conn }, kind) {
   throw new Error(`${kind} has no last page`);
 }
 
-async function initialize(run) {
+export async function initialize(run) {
   const { hello } = run.conn;
   assert.ok(hello.serverInfo?.name, "no server name");
   assert.ok(hello.capabilities?.tools, "no tools capability");
@@ -53,7 +53,7 @@ async function ping({ conn }) {
   return "answered";
 }
 
-async function allLists(run, mustHave) {
+export async function allLists(run, mustHave) {
   const seen = [];
   for (const [kind, wanted] of Object.entries(mustHave)) {
     const items = await pages(run, kind);
@@ -67,7 +67,7 @@ async function allLists(run, mustHave) {
 }
 
 /** A call that has to fail, as an error or as a result that says so. */
-async function mustRefuse(promise) {
+export async function mustRefuse(promise) {
   let result;
   try {
     result = await promise;

@@ -10,6 +10,9 @@ const LISTS = {
 };
 
 class Conn1 extends Conn {
+  knowsModern = false;
+  modern = false;
+
   fetchPage(kind, params) {
     return this.client[LISTS[kind]](params);
   }

@@ -10,6 +10,24 @@ const METHODS = {
 };
 
 class Conn2 extends Conn {
+  knowsModern = true;
+
+  get modern() {
+    return this.client.getProtocolEra() === "modern";
+  }
+
+  async follow(uri) {
+    if (!this.modern) return super.follow(uri);
+    const subscription = await this.client.listen({ resourceSubscriptions: [uri] });
+    return () => subscription.close();
+  }
+
+  callLogged(name, args, level) {
+    if (!this.modern) return super.callLogged(name, args, level);
+    const _meta = { "io.modelcontextprotocol/logLevel": level };
+    return this.client.callTool({ name, arguments: args, _meta });
+  }
+
   fetchPage(kind, params) {
     return this.client.request({ method: METHODS[kind], params });
   }

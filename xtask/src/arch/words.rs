@@ -25,8 +25,8 @@ const RESERVED: [Reserved; 4] = [
     },
     Reserved {
         words: &["TcpListener"],
-        owners: &["tidegate-server", "tidegate-demo"],
-        rule: "only server listens",
+        owners: &["tidegate-server", "tidegate-demo", "tidegate-cli"],
+        rule: "only server listens (and the demo, which cli runs)",
     },
     Reserved {
         words: &["Serialize", "Deserialize"],
