@@ -48,7 +48,10 @@ pub struct Problem {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: ", self.place)?;
+        // What nobody set anywhere has no place to point at.
+        if self.place != Place::Default {
+            write!(f, "{}: ", self.place)?;
+        }
         if !self.key.is_empty() {
             write!(f, "{}: ", self.key)?;
         }

@@ -179,6 +179,15 @@ fn plain_or_quoted(text: &str) -> String {
     if !text.is_empty() && text.chars().all(safe) && reads_back() {
         return text.to_owned();
     }
-    // JSON strings are YAML strings.
-    serde_json::to_string(text).unwrap_or_default()
+    // JSON strings are YAML strings, but for a few characters that YAML does not take unescaped.
+    let quoted = serde_json::to_string(text).unwrap_or_default();
+    quoted
+        .chars()
+        .map(|c| match c {
+            '\u{7f}'..='\u{9f}' | '\u{2028}' | '\u{2029}' | '\u{feff}' => {
+                format!("\\u{:04x}", u32::from(c))
+            }
+            c => c.to_string(),
+        })
+        .collect()
 }

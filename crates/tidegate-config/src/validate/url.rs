@@ -17,6 +17,14 @@ pub(super) fn parse(text: &str) -> Result<Uri, Mismatch> {
         let help = format!("{HELP}, for example http://{}", text.trim_start_matches('/'));
         return Err(Mismatch::new("the URL has no scheme", hide_credentials(&help)));
     }
+    // The parser takes more than a URL may have.
+    let stray = |b: u8| !b.is_ascii_graphic() || b"\"<>\\^`{|}".contains(&b);
+    if text.bytes().any(stray) {
+        return Err(Mismatch::new(
+            "the URL has a character that URLs do not have",
+            "write it percent-encoded",
+        ));
+    }
     let uri: Uri = text.parse().map_err(|_| Mismatch::new("not a URL", HELP))?;
     match uri.scheme_str() {
         Some("http" | "https") => {}
@@ -75,7 +83,9 @@ mod tests {
             ("http://mcp.example:99999/", "the port is not a number from 1 to 65535"),
             ("http://mcp.example:0/", "the port is not a number from 1 to 65535"),
             ("http://mcp.example:/", "the port is not a number from 1 to 65535"),
-            ("http://mcp example/", "not a URL"),
+            ("http://mcp example/", "the URL has a character that URLs do not have"),
+            ("http://mcp.example/{x}", "the URL has a character that URLs do not have"),
+            ("http://mcp.example/ä", "the URL has a character that URLs do not have"),
         ] {
             assert_eq!(parse(text).unwrap_err().what, what, "{text}");
         }

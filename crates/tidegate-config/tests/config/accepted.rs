@@ -1,0 +1,300 @@
+//! Every key reaches the configuration.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use std::{collections::BTreeMap, time::Duration};
+
+use http::{HeaderMap, HeaderValue};
+use tidegate_config::{
+    Config, Forward, HttpUpstream, Limits, Listener, Log, LogFormat, Ops, Route, Secret, Security,
+    StdioUpstream, Timeouts, Upstream,
+};
+
+use crate::world::{PEM, World};
+
+/// Every key there is, none with its default.
+const ALL: &str = r#"
+listeners: [{ address: 127.0.0.1:1 }, { address: "[::1]:2" }]
+ops: { address: 127.0.0.1:3 }
+workers: 7
+limits:
+  max_body: 11MiB
+  max_header_bytes: 12KiB
+  max_header_value: 13B
+  max_headers: 14
+  max_uri: 15B
+  max_connections: 16
+  body_budget: 17GB
+  max_sessions: 18
+  max_depth: 19
+  max_batch: 20
+timeouts:
+  first_byte: 21ms
+  headers: 22s
+  body_idle: 23m
+  keep_alive: 24h
+  write_stall: 25d
+  session_idle: 26s
+  drain: 0s
+security:
+  allowed_hosts: [MCP.example]
+  allowed_origins: ["https://App.example:443"]
+upstreams:
+  child:
+    stdio:
+      command: [server, "--token=${TOKEN}", "$${x}"]
+      env: { KEY: "<${file:data.txt}>" }
+      clear_env: true
+      inherit_env: [LANGUAGE, ABSENT, PATH]
+      cwd: bin
+      start_timeout: 31s
+      stop_grace: 32s
+      max_line: 33KiB
+      max_in_flight: 34
+      request_timeout: 35s
+  remote:
+    http:
+      url: https://mcp.example/mcp?tenant=a
+      connect_timeout: 41s
+      request_timeout: 42s
+      idle_timeout: 43s
+      max_connections: 44
+      pool_idle: 45s
+      max_response: 46KiB
+      ca_file: ca.pem
+      headers: { X-Token: "Bearer ${TOKEN}" }
+routes:
+  - { match: { path: /child }, upstream: child, forward: { authorization: true } }
+  - { match: { path: /remote }, upstream: remote, forward: { cookies: true } }
+log: { level: "warn,hyper=off", format: json }
+"#;
+
+fn expected(world: &World) -> Config {
+    let seconds = Duration::from_secs;
+    let address = |text: &str| text.parse().unwrap();
+    let secret = |text: &str| Secret::new(text.to_owned());
+    let mut headers = HeaderMap::new();
+    headers.insert("x-token", HeaderValue::from_static("Bearer s3cret"));
+    let child = StdioUpstream {
+        program: world.path("bin/server"),
+        args: vec!["--token=s3cret".to_owned(), "${x}".to_owned()],
+        env: BTreeMap::from([
+            ("KEY".to_owned(), secret("<plain>")),
+            ("LANGUAGE".to_owned(), secret("fr")),
+            // Inherited by name: `clear_env` alone would leave no way to find `server`.
+            ("PATH".to_owned(), secret(&world.path("bin").display().to_string())),
+        ]),
+        cwd: Some(world.path("bin")),
+        start_timeout: seconds(31),
+        stop_grace: seconds(32),
+        max_line: 33 << 10,
+        max_in_flight: 34,
+        request_timeout: seconds(35),
+    };
+    let remote = HttpUpstream {
+        url: "https://mcp.example/mcp?tenant=a".parse().unwrap(),
+        connect_timeout: seconds(41),
+        request_timeout: seconds(42),
+        idle_timeout: seconds(43),
+        max_connections: 44,
+        pool_idle: seconds(45),
+        max_response: 46 << 10,
+        ca_pem: Some(PEM.into()),
+        headers,
+    };
+    let route = |name: &str, forward| Route {
+        path: format!("/{name}"),
+        upstream: name.to_owned(),
+        forward,
+    };
+    Config {
+        listeners: ["127.0.0.1:1", "[::1]:2"]
+            .map(|text| Listener { address: address(text) })
+            .to_vec(),
+        ops: Some(Ops { address: address("127.0.0.1:3") }),
+        workers: 7,
+        limits: Limits {
+            max_body: 11 << 20,
+            max_header_bytes: 12 << 10,
+            max_header_value: 13,
+            max_headers: 14,
+            max_uri: 15,
+            max_connections: 16,
+            body_budget: 17_000_000_000,
+            max_sessions: 18,
+            max_depth: 19,
+            max_batch: 20,
+        },
+        timeouts: Timeouts {
+            first_byte: Duration::from_millis(21),
+            headers: seconds(22),
+            body_idle: seconds(23 * 60),
+            keep_alive: seconds(24 * 3600),
+            write_stall: seconds(25 * 86_400),
+            session_idle: seconds(26),
+            drain: Duration::ZERO,
+        },
+        security: Security {
+            allowed_hosts: vec!["mcp.example".to_owned()],
+            allowed_origins: vec!["https://app.example".to_owned()],
+        },
+        upstreams: BTreeMap::from([
+            ("child".to_owned(), Upstream::Stdio(child)),
+            ("remote".to_owned(), Upstream::Http(remote)),
+        ]),
+        routes: vec![
+            route("child", Forward { authorization: true, cookies: false }),
+            route("remote", Forward { authorization: false, cookies: true }),
+        ],
+        log: Log { level: "warn,hyper=off".to_owned(), format: LogFormat::Json },
+    }
+}
+
+#[test]
+fn every_key_reaches_the_configuration() {
+    let world = World::with_yaml(ALL).var("TOKEN", "s3cret").var("LANGUAGE", "fr");
+    assert_eq!(world.config(), expected(&world));
+}
+
+#[test]
+fn credentials_are_not_printed_with_the_configuration() {
+    let world = World::with_yaml(ALL).var("TOKEN", "s3cret").var("LANGUAGE", "fr");
+    let mut config = world.config();
+    // Arguments are visible to everyone on the machine anyway.
+    if let Some(Upstream::Stdio(child)) = config.upstreams.get_mut("child") {
+        child.args.clear();
+    }
+    let debug = format!("{config:?}");
+    assert!(!debug.contains("s3cret") && !debug.contains("plain"), "{debug}");
+}
+
+#[test]
+fn defaults() {
+    let mut world = World::new();
+    world.flags.upstream = Some("http://127.0.0.1:9/mcp".to_owned());
+    let config = world.config();
+    let seconds = Duration::from_secs;
+    assert_eq!(config.listeners, [Listener { address: "127.0.0.1:8080".parse().unwrap() }]);
+    assert_eq!(config.ops, Some(Ops { address: "127.0.0.1:9464".parse().unwrap() }));
+    assert_eq!(config.workers, std::thread::available_parallelism().unwrap().get());
+    assert_eq!(
+        config.limits,
+        Limits {
+            max_body: 16 << 20,
+            max_header_bytes: 32 << 10,
+            max_header_value: 8 << 10,
+            max_headers: 64,
+            max_uri: 4 << 10,
+            max_connections: 10_000,
+            body_budget: 256 << 20,
+            max_sessions: 10_000,
+            max_depth: 64,
+            max_batch: 32,
+        }
+    );
+    assert_eq!(
+        config.timeouts,
+        Timeouts {
+            first_byte: seconds(5),
+            headers: seconds(10),
+            body_idle: seconds(15),
+            keep_alive: seconds(75),
+            write_stall: seconds(60),
+            session_idle: seconds(1800),
+            drain: seconds(10),
+        }
+    );
+    assert_eq!(config.security, Security::default());
+    assert_eq!(config.log, Log { level: "info".to_owned(), format: LogFormat::Text });
+    assert_eq!(
+        config.routes,
+        [Route {
+            path: "/mcp".to_owned(),
+            upstream: "default".to_owned(),
+            forward: Forward::default()
+        }]
+    );
+    assert_eq!(
+        config.upstreams["default"],
+        Upstream::Http(HttpUpstream {
+            url: "http://127.0.0.1:9/mcp".parse().unwrap(),
+            connect_timeout: seconds(2),
+            request_timeout: seconds(300),
+            idle_timeout: seconds(300),
+            max_connections: 1024,
+            pool_idle: seconds(60),
+            max_response: 16 << 20,
+            ca_pem: None,
+            headers: HeaderMap::new(),
+        })
+    );
+}
+
+#[test]
+fn a_command_on_the_command_line_is_taken_as_it_is() {
+    let mut world = World::new().var("HOME", "/home/x").var("API_KEY", "s3cret").var("LC_ALL", "C");
+    world.flags.command = ["server", "-c", "echo ${HOME}"].map(str::to_owned).to_vec();
+    let bin = world.path("bin").display().to_string();
+    let secret = |text: &str| Secret::new(text.to_owned());
+    assert_eq!(
+        world.config().upstreams["default"],
+        Upstream::Stdio(StdioUpstream {
+            program: world.path("bin/server"),
+            args: vec!["-c".to_owned(), "echo ${HOME}".to_owned()],
+            // Nothing that is not asked for, above all no keys.
+            env: BTreeMap::from([
+                ("HOME".to_owned(), secret("/home/x")),
+                ("LC_ALL".to_owned(), secret("C")),
+                ("PATH".to_owned(), secret(&bin)),
+            ]),
+            cwd: None,
+            start_timeout: Duration::from_secs(30),
+            stop_grace: Duration::from_secs(5),
+            max_line: 16 << 20,
+            max_in_flight: 1024,
+            request_timeout: Duration::from_secs(300),
+        })
+    );
+}
+
+#[test]
+fn the_short_form_of_a_url_is_the_long_one() {
+    let short =
+        World::with_yaml("upstreams: { a: { url: http://127.0.0.1:9/, http: { pool_idle: 1s } } }");
+    let long =
+        World::with_yaml("upstreams: { a: { http: { url: http://127.0.0.1:9/, pool_idle: 1s } } }");
+    assert_eq!(short.config(), long.config());
+}
+
+#[test]
+fn ops_can_be_off() {
+    let text = "upstreams: { a: { url: http://127.0.0.1:9/ } }\nops: off\n";
+    assert_eq!(World::with_yaml(text).config().ops, None);
+}
+
+#[test]
+fn programs_are_found_as_a_shell_finds_them() {
+    for (command, cwd) in [("server", ""), ("./bin/server", ""), ("./server", "cwd: bin")] {
+        let world = World::with_yaml(&format!(
+            "upstreams:\n  a:\n    stdio:\n      command: [{command}]\n      {cwd}\n"
+        ));
+        let Upstream::Stdio(child) = world.config().upstreams["a"].clone() else {
+            panic!("not stdio");
+        };
+        let found = child.program.canonicalize().unwrap();
+        assert_eq!(found, world.path("bin/server").canonicalize().unwrap(), "{command}");
+        assert!(child.program.is_absolute() && child.program.starts_with(world.folder()));
+    }
+}
+
+#[test]
+fn paths_in_a_file_start_at_the_file() {
+    let world = World::with_file(
+        "conf/t.yaml",
+        "version: 1\nupstreams: { a: { url: http://127.0.0.1:9/, http: { ca_file: own.pem, headers: { x: \"${file:own.txt}\" } } } }",
+    );
+    world.put("conf/own.pem", PEM);
+    world.put("conf/own.txt", "here\n");
+    let Upstream::Http(http) = world.config().upstreams["a"].clone() else { panic!("not http") };
+    assert_eq!(http.headers["x"], "here");
+    assert!(http.ca_pem.is_some());
+}

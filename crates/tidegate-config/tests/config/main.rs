@@ -1,0 +1,8 @@
+//! A configuration through the public surface: what is refused and how, what wins, what is shown.
+
+mod accepted;
+mod layers;
+mod notations;
+mod refused;
+mod shown;
+mod world;
