@@ -1,1 +1,71 @@
-//! An MCP server in a child process: supervise, frame, demultiplex.
+//! An MCP server in a child process: start it, talk to it, see it out.
+//!
+//! A legacy session gets a process of its own, bound to the session; modern calls share one
+//! process, whose messages are told apart by ids that are minted here. The crate owns the whole
+//! process tree: it is started in a group of its own with nothing inherited, and when nobody needs
+//! it any more it is asked to end, then told, then killed, and always reaped.
+//!
+//! It must not know HTTP listening, routes, configuration files or metric names. It is told a
+//! command ([`Params`]) and gives calls a reply ([`StdioUpstream`]) and numbers ([`Stats`]).
+//!
+//! ```
+//! use std::{collections::BTreeMap, time::Duration};
+//!
+//! use tidegate_protocol::{Envelope, Era};
+//! use tidegate_service::{Body, Call, Cx, Session, Tasks};
+//! use tidegate_upstream_stdio::{Params, StdioUpstream};
+//! use tower::ServiceExt as _;
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let params = Params {
+//!     name: "echo".into(),
+//!     // Any MCP server; this one repeats what it is told.
+//!     command: vec![tidegate_testkit::stdio_bin().into()],
+//!     env: BTreeMap::new(),
+//!     cwd: None,
+//!     start_timeout: Duration::from_secs(10),
+//!     stop_grace: Duration::from_secs(2),
+//!     max_line: 4 << 20,
+//!     max_in_flight: 1024,
+//!     request_timeout: Duration::from_secs(300),
+//! };
+//! let tasks = Tasks::default();
+//! let upstream = StdioUpstream::new(params, tasks.clone());
+//!
+//! let mut cx = Cx::new(Era::Legacy);
+//! cx.session = Some(Session::new("an unguessable id"));
+//! let hello = r#"{"jsonrpc":"2.0","id":"a","method":"initialize","params":{
+//!     "protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"me","version":"1"}}}"#;
+//! let hello = Envelope::parse(hello.into())?;
+//! let reply = upstream.clone().oneshot(Call::send(hello, cx)).await?;
+//! let Body::One(answer) = reply.body else { return Err("expected one answer".into()) };
+//! assert_eq!(answer.result_version().as_deref(), Some("2025-11-25"));
+//!
+//! upstream.stop().await;
+//! assert_eq!(upstream.stats().running, 0);
+//! tasks.stop().await;
+//! # Ok(()) }
+//! ```
+//!
+//! The map, from the outside in: `upstream` is the service; `session` and `share` are the two ways
+//! to use a process; `exchange` is one request and what comes of it, `listen` the stream of what
+//! comes unasked; `demux` decides who gets which message, without IO; `child` is the handle to a
+//! process, its start and its end; `io` is its one task.
+
+mod child;
+mod demux;
+mod exchange;
+mod io;
+mod listen;
+mod params;
+mod session;
+mod share;
+mod stats;
+mod upstream;
+
+pub use crate::{
+    params::Params,
+    stats::{Exits, Stats},
+    upstream::StdioUpstream,
+};

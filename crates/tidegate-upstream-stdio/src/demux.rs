@@ -1,0 +1,464 @@
+//! Who gets which message of one process. Pure: no IO, no clock, no task.
+//!
+//! Everything that crosses the pipe is known here under an id of ours: the clients' requests, their
+//! progress tokens and subscriptions, and the server's own requests. Ids are never reused. What
+//! cannot be attributed goes to the one client of a session's process, and to nobody where many
+//! clients share a process.
+//!
+//! The owner feeds in messages and moments, and carries out the [`Effects`]. Readers poll for what
+//! is theirs and leave a waker.
+
+mod asks;
+mod listeners;
+mod mailbox;
+mod notes;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Arc, atomic::Ordering},
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use tidegate_protocol::{Bytes, Envelope, Field, Id, Kind, rpc};
+use tokio::time::Instant;
+
+use self::{
+    asks::Ask,
+    listeners::Listeners,
+    mailbox::{Item, Mailbox, Put},
+};
+use crate::{child::Death, stats::Counters};
+
+/// How many given-up ids are remembered, to tell late answers from second ones.
+const TOMBSTONES: usize = 256;
+
+/// How long a given-up request may still be logging. Until then nobody else's log lines can be
+/// told from its own.
+const ECHO: Duration = Duration::from_secs(300);
+
+/// How a process's messages are attributed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// One legacy session owns the process.
+    Session,
+    /// Modern requests of many clients share the process.
+    Shared,
+}
+
+/// The state of one process's conversation.
+#[derive(Debug)]
+pub(crate) struct Demux {
+    mode: Mode,
+    /// How long something may wait without a reader.
+    patience: Duration,
+    counters: Arc<Counters>,
+    calls: HashMap<u64, Call>,
+    /// How many of `calls` have no answer yet.
+    in_flight: usize,
+    asks: HashMap<u64, Ask>,
+    last_ask: u64,
+    listeners: Listeners,
+    /// What waits for a listener to come.
+    outbox: Mailbox,
+    /// The highest id that was opened.
+    newest: u64,
+    tombstones: VecDeque<u64>,
+    /// Given-up requests with a log level.
+    echoes: VecDeque<(Instant, u64)>,
+    /// Requests whose client left, and when they are given up.
+    overdue: VecDeque<(Instant, u64)>,
+    death: Option<Arc<Death>>,
+}
+
+/// What the owner has to do after a change.
+#[derive(Debug, Default)]
+pub(crate) struct Effects {
+    /// Messages for the process, of our own making.
+    pub(crate) lines: Vec<Bytes>,
+    /// Readers that have something to read.
+    pub(crate) wake: Vec<Waker>,
+}
+
+/// A client's request, as it is opened.
+#[derive(Debug)]
+pub(crate) struct Opening {
+    /// The client's id.
+    pub(crate) client_id: Id,
+    /// The client's progress token.
+    pub(crate) token: Option<Id>,
+    pub(crate) nature: Nature,
+    /// The task that the request waits for.
+    pub(crate) task: Option<Box<str>>,
+    /// Whether the request asked for log lines.
+    pub(crate) logs: bool,
+    pub(crate) now: Instant,
+}
+
+/// What sets a request apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Nature {
+    Plain,
+    /// The handshake: never cancelled, and its answer is its whole reply.
+    Handshake,
+    /// A subscription, which stays open.
+    Listen,
+}
+
+/// What a reader finds.
+#[derive(Debug)]
+pub(crate) enum Step {
+    /// A message on the way to the answer, ready to be sent.
+    Message(Envelope),
+    /// The answer, still with our ids.
+    Answer(Envelope),
+    /// There will be no answer: the client cancelled.
+    Cancelled,
+    /// The answer came and could not be read.
+    Broken,
+    /// The process died first.
+    Dead(Arc<Death>),
+}
+
+#[derive(Debug)]
+struct Call {
+    client_id: Id,
+    token: Option<Id>,
+    nature: Nature,
+    task: Option<Box<str>>,
+    logs: bool,
+    mailbox: Mailbox,
+    waker: Option<Waker>,
+    /// The last sign of life.
+    touched: Instant,
+    phase: Phase,
+}
+
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "a box would cost each call an allocation")]
+enum Phase {
+    /// No answer yet, and somebody waits for it.
+    Open,
+    /// No answer yet, and nobody waits for it any more.
+    Left,
+    /// Over; the reader has not noticed yet.
+    Ended(Step),
+}
+
+impl Demux {
+    pub(crate) fn new(mode: Mode, patience: Duration, counters: Arc<Counters>) -> Self {
+        Self {
+            mode,
+            patience,
+            counters,
+            calls: HashMap::new(),
+            in_flight: 0,
+            asks: HashMap::new(),
+            last_ask: 0,
+            listeners: Listeners::default(),
+            outbox: Mailbox::default(),
+            newest: 0,
+            tombstones: VecDeque::new(),
+            echoes: VecDeque::new(),
+            overdue: VecDeque::new(),
+            death: None,
+        }
+    }
+
+    /// How many requests the process is working on.
+    pub(crate) const fn in_flight(&self) -> usize {
+        self.in_flight
+    }
+
+    /// Why the process can serve no more, if so.
+    pub(crate) const fn death(&self) -> Option<&Arc<Death>> {
+        self.death.as_ref()
+    }
+
+    /// Notes a request that is about to be sent under this id, which must be new.
+    pub(crate) fn open(&mut self, id: u64, opening: Opening) {
+        self.newest = self.newest.max(id);
+        self.in_flight += 1;
+        self.counters.in_flight.fetch_add(1, Ordering::Relaxed);
+        let Opening { client_id, token, nature, task, logs, now } = opening;
+        let mailbox = Mailbox::default();
+        let phase = Phase::Open;
+        let call = Call {
+            client_id,
+            token,
+            nature,
+            task,
+            logs,
+            mailbox,
+            waker: None,
+            touched: now,
+            phase,
+        };
+        self.calls.insert(id, call);
+    }
+
+    /// Takes in one message of the process.
+    pub(crate) fn receive(&mut self, message: Envelope, now: Instant, fx: &mut Effects) {
+        match message.kind() {
+            Kind::Response | Kind::Error => {
+                let id = message.id();
+                self.answered(id.as_ref(), Step::Answer(message), fx);
+            }
+            Kind::Notification => self.notified(message, now, fx),
+            Kind::Request => self.asked(&message, now, fx),
+        }
+    }
+
+    /// Takes in an answer that is no valid message but says whose it is.
+    pub(crate) fn receive_broken(&mut self, id: &Id, fx: &mut Effects) {
+        self.answered(Some(id), Step::Broken, fx);
+    }
+
+    /// What the reader of this request finds.
+    pub(crate) fn poll(&mut self, id: u64, cx: &Context<'_>) -> Poll<Step> {
+        let Some(call) = self.calls.get_mut(&id) else { return Poll::Ready(Step::Cancelled) };
+        if let Some(item) = call.mailbox.pop() {
+            return Poll::Ready(Step::Message(item.envelope));
+        }
+        if call.is_unanswered() {
+            if !call.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+                call.waker = Some(cx.waker().clone());
+            }
+            return Poll::Pending;
+        }
+        match self.calls.remove(&id).map(|call| call.phase) {
+            Some(Phase::Ended(step)) => Poll::Ready(step),
+            Some(Phase::Open | Phase::Left) | None => Poll::Ready(Step::Cancelled),
+        }
+    }
+
+    /// The reader of this request has left.
+    ///
+    /// A legacy request goes on, since leaving means nothing; its answer will be dropped. A modern
+    /// one is cancelled.
+    pub(crate) fn leave(&mut self, id: u64, now: Instant, fx: &mut Effects) {
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        call.waker = None;
+        let unread = std::mem::take(&mut call.mailbox);
+        if !call.is_unanswered() {
+            self.calls.remove(&id);
+        } else if self.mode == Mode::Session {
+            call.phase = Phase::Left;
+            self.overdue.push_back((now + self.patience, id));
+        } else {
+            self.give_up(id, now, fx);
+        }
+        self.put_elsewhere(unread, fx);
+    }
+
+    /// Stops waiting for the answer, and tells the process so.
+    pub(crate) fn give_up(&mut self, id: u64, now: Instant, fx: &mut Effects) {
+        let Some(call) = self.calls.remove(&id) else { return };
+        if call.is_unanswered() {
+            if call.nature != Nature::Handshake {
+                let params = format!(r#"{{"requestId":{id}}}"#);
+                fx.lines.push(rpc::notification("notifications/cancelled", &params));
+            }
+            self.bury(id, call.logs, now);
+        }
+        self.put_elsewhere(call.mailbox, fx);
+    }
+
+    /// Until when this request may stay silent, or `None` if its time is up.
+    ///
+    /// While the client owes the server an answer, the server owes none.
+    pub(crate) fn silent_until(&self, id: u64, limit: Duration, now: Instant) -> Option<Instant> {
+        let until = if self.owes_client_answer(id) {
+            now + limit
+        } else {
+            self.calls.get(&id)?.touched + limit
+        };
+        (now < until).then_some(until)
+    }
+
+    /// A client takes back requests that it knows by this id. Returns what to tell the process.
+    ///
+    /// A client that uses one id for several requests at a time means all of them.
+    pub(crate) fn client_cancels(&mut self, note: &Envelope, now: Instant, fx: &mut Effects) {
+        let Some(client_id) = note.cancelled_request() else { return };
+        let meant = |call: &Call| {
+            call.is_unanswered() && call.nature != Nature::Handshake && call.client_id == client_id
+        };
+        let mut ids: Vec<u64> =
+            self.calls.iter().filter(|(_, call)| meant(call)).map(|(id, _)| *id).collect();
+        ids.sort_unstable();
+        for id in ids {
+            let token = id.to_string();
+            let edited = note.edit(&[(Field::CancelledRequest, token.as_bytes())]);
+            fx.lines.push(edited.into_bytes());
+            let logs = self.calls.get(&id).is_some_and(|call| call.logs);
+            self.end(id, Step::Cancelled, fx);
+            self.bury_quietly(id, logs, now);
+        }
+    }
+
+    /// The process can serve no more: everybody who waits is told.
+    pub(crate) fn die(&mut self, death: &Arc<Death>, fx: &mut Effects) {
+        self.death.get_or_insert_with(|| Arc::clone(death));
+        let open: Vec<u64> =
+            self.calls.iter().filter(|(_, call)| call.is_unanswered()).map(|(id, _)| *id).collect();
+        for id in open {
+            self.end(id, Step::Dead(Arc::clone(death)), fx);
+        }
+        self.asks.clear();
+        self.overdue.clear();
+        self.outbox = Mailbox::default();
+        self.close_listeners(fx);
+    }
+
+    /// When [`Self::tick`] has something to do.
+    pub(crate) fn due(&self) -> Option<Instant> {
+        let overdue = self.overdue.front().map(|(due, _)| *due);
+        let stale = self.outbox.oldest_ask().map(|since| since + self.patience);
+        overdue.into_iter().chain(stale).min()
+    }
+
+    /// Gives up what has waited too long without a reader.
+    pub(crate) fn tick(&mut self, now: Instant, fx: &mut Effects) {
+        while let Some((due, id)) = self.overdue.front().copied() {
+            if now < due {
+                break;
+            }
+            self.overdue.pop_front();
+            self.give_up(id, now, fx);
+        }
+        let moment = now.checked_sub(self.patience);
+        while let Some(item) = moment.and_then(|moment| self.outbox.pop_ask_before(moment)) {
+            self.refuse(item.ask, fx);
+        }
+    }
+
+    fn answered(&mut self, id: Option<&Id>, end: Step, fx: &mut Effects) {
+        // Our ids are integers; a string that looks like one is somebody else's.
+        let id = id.and_then(Id::as_u64);
+        match id.and_then(|id| self.calls.get(&id)).map(|call| &call.phase) {
+            Some(Phase::Open) => self.end(id.unwrap_or_default(), end, fx),
+            Some(Phase::Left) => {
+                self.counters.late_answers.increment();
+                self.end(id.unwrap_or_default(), end, fx);
+            }
+            Some(Phase::Ended(Step::Cancelled)) => self.counters.late_answers.increment(),
+            Some(Phase::Ended(_)) => self.counters.duplicate_answers.increment(),
+            None => self.count_stray(id),
+        }
+    }
+
+    fn count_stray(&mut self, id: Option<u64>) {
+        let buried = id.and_then(|id| self.tombstones.iter().position(|other| *other == id));
+        if let Some(at) = buried {
+            self.tombstones.remove(at);
+            self.echoes.retain(|(_, other)| Some(*other) != id);
+            self.counters.late_answers.increment();
+        } else if id.is_some_and(|id| (1..=self.newest).contains(&id)) {
+            self.counters.duplicate_answers.increment();
+        } else {
+            self.counters.unknown_answers.increment();
+        }
+    }
+
+    /// Ends a request that has no answer yet.
+    fn end(&mut self, id: u64, end: Step, fx: &mut Effects) {
+        let Some(call) = self.calls.get_mut(&id).filter(|call| call.is_unanswered()) else {
+            return;
+        };
+        self.in_flight = self.in_flight.saturating_sub(1);
+        self.counters.in_flight.fetch_sub(1, Ordering::Relaxed);
+        fx.wake.extend(call.waker.take());
+        if matches!(call.phase, Phase::Left) {
+            self.calls.remove(&id);
+        } else {
+            call.phase = Phase::Ended(end);
+        }
+    }
+
+    /// Remembers a request that was removed without an answer.
+    fn bury(&mut self, id: u64, logs: bool, now: Instant) {
+        self.in_flight = self.in_flight.saturating_sub(1);
+        self.counters.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.bury_quietly(id, logs, now);
+    }
+
+    fn bury_quietly(&mut self, id: u64, logs: bool, now: Instant) {
+        if self.tombstones.len() == TOMBSTONES {
+            self.tombstones.pop_front();
+        }
+        self.tombstones.push_back(id);
+        if logs {
+            self.echoes.push_back((now + ECHO, id));
+        }
+    }
+
+    /// The live request that has this token of ours.
+    fn by_token(&self, token: &Id) -> Option<u64> {
+        let as_text = token.as_text();
+        let id = match &as_text {
+            Some(text) => text.parse().ok()?,
+            None => token.as_u64()?,
+        };
+        let call = self.calls.get(&id).filter(|call| matches!(call.phase, Phase::Open))?;
+        // The server must not change the type, and a number that merely fits is no token of ours.
+        let expected = call.token.as_ref()?;
+        (expected.as_text().is_some() == as_text.is_some()).then_some(id)
+    }
+
+    /// The only request in flight, if its client still reads.
+    fn sole_reader(&self) -> Option<u64> {
+        if self.in_flight != 1 {
+            return None;
+        }
+        let mut unanswered = self.calls.iter().filter(|(_, call)| call.is_unanswered());
+        unanswered.next().filter(|(_, call)| call.takes_messages()).map(|(id, _)| *id)
+    }
+
+    /// The most recent request in flight whose client still reads.
+    fn latest_reader(&self) -> Option<u64> {
+        self.calls.iter().filter(|(_, call)| call.takes_messages()).map(|(id, _)| *id).max()
+    }
+
+    /// Puts a message into a request's mailbox.
+    fn put(&mut self, id: u64, item: Item, fx: &mut Effects) -> Option<Item> {
+        let Some(call) = self.calls.get_mut(&id) else { return Some(item) };
+        call.touched = item.since;
+        let put = call.mailbox.put(item);
+        fx.wake.extend(call.waker.take());
+        self.settle(put)
+    }
+
+    /// Counts what an overflow cost. Returns what did not fit.
+    fn settle(&self, put: Put) -> Option<Item> {
+        match put {
+            Put::Kept => None,
+            Put::Displaced => {
+                self.counters.notifications_dropped.increment();
+                None
+            }
+            Put::Refused(item) => Some(item),
+        }
+    }
+}
+
+impl Drop for Demux {
+    fn drop(&mut self) {
+        self.counters.in_flight.fetch_sub(self.in_flight, Ordering::Relaxed);
+    }
+}
+
+impl Call {
+    const fn is_unanswered(&self) -> bool {
+        match self.phase {
+            Phase::Open | Phase::Left => true,
+            Phase::Ended(_) => false,
+        }
+    }
+
+    fn takes_messages(&self) -> bool {
+        matches!(self.phase, Phase::Open) && self.nature != Nature::Handshake
+    }
+}

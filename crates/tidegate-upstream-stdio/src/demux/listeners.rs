@@ -1,0 +1,80 @@
+//! The open streams for what the server says unasked.
+
+use std::task::{Context, Poll, Waker};
+
+use tidegate_protocol::Envelope;
+
+use super::{Demux, Effects, Item, Mailbox};
+
+/// The streams, in the order they were opened.
+#[derive(Debug, Default)]
+pub(super) struct Listeners {
+    open: Vec<Listener>,
+    last: u64,
+    closed: bool,
+}
+
+#[derive(Debug)]
+struct Listener {
+    key: u64,
+    mailbox: Mailbox,
+    waker: Option<Waker>,
+}
+
+impl Listeners {
+    pub(super) const fn is_empty(&self) -> bool {
+        self.open.is_empty()
+    }
+}
+
+impl Demux {
+    /// Opens a stream, which gets what has been waiting and, as long as it is the newest, what
+    /// comes. Returns the key to poll it by.
+    pub(crate) fn listen(&mut self) -> u64 {
+        let key = self.listeners.last + 1;
+        self.listeners.last = key;
+        let mailbox = std::mem::take(&mut self.outbox);
+        self.listeners.open.push(Listener { key, mailbox, waker: None });
+        key
+    }
+
+    /// The next message of a stream; `None` at its end.
+    pub(crate) fn poll_listener(&mut self, key: u64, cx: &Context<'_>) -> Poll<Option<Envelope>> {
+        let closed = self.listeners.closed;
+        let Some(listener) = self.listeners.open.iter_mut().find(|open| open.key == key) else {
+            return Poll::Ready(None);
+        };
+        if let Some(item) = listener.mailbox.pop() {
+            return Poll::Ready(Some(item.envelope));
+        }
+        if closed {
+            return Poll::Ready(None);
+        }
+        listener.waker = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
+    /// The reader of a stream has left. What it did not read goes to the next one.
+    pub(crate) fn unlisten(&mut self, key: u64, fx: &mut Effects) {
+        let Some(at) = self.listeners.open.iter().position(|open| open.key == key) else { return };
+        let mut unread = self.listeners.open.remove(at).mailbox;
+        while let Some(item) = unread.pop() {
+            self.place(self.unasked(), item, fx);
+        }
+    }
+
+    /// Ends all streams once they are read to the end.
+    pub(crate) fn close_listeners(&mut self, fx: &mut Effects) {
+        self.listeners.closed = true;
+        for listener in &mut self.listeners.open {
+            fx.wake.extend(listener.waker.take());
+        }
+    }
+
+    pub(super) fn put_listener(&mut self, item: Item, fx: &mut Effects) -> Option<Item> {
+        let Some(newest) = self.listeners.open.last_mut() else { return Some(item) };
+        let put = newest.mailbox.put(item);
+        fx.wake.extend(newest.waker.take());
+        self.settle(put)
+    }
+}

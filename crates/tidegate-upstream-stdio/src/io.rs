@@ -1,0 +1,279 @@
+//! The one task of a process: it moves bytes, watches the clock, and sees the process out.
+//!
+//! It never waits for a client: what comes from the process is handed to [`crate::demux`], which
+//! keeps it within bounds, and what goes to the process was admitted before it was queued.
+
+mod input;
+mod stderr;
+
+use std::{io::Result as IoResult, process::ExitStatus, sync::Arc, time::Duration};
+
+use bytes::{Buf as _, BytesMut};
+use tokio::{
+    io::AsyncWriteExt as _,
+    process::{Child as Process, ChildStderr, ChildStdin, ChildStdout},
+    time::{self, Instant},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+use self::{
+    input::{Input, Pipe},
+    stderr::Log,
+};
+use crate::child::{Alive, Child, Death, Escalation, EscalationStep, Group, describe};
+
+/// How long the exit status may lag behind the end of a pipe, or the last output behind the exit.
+const LAG: Duration = Duration::from_millis(50);
+
+/// A moment that does not come.
+const NEVER: Duration = Duration::from_secs(86_400 * 365);
+
+/// The ends of the pipes.
+#[derive(Debug)]
+pub(crate) struct Pipes {
+    pub(crate) stdin: ChildStdin,
+    pub(crate) stdout: ChildStdout,
+    pub(crate) stderr: ChildStderr,
+}
+
+/// The task's state. Dropping it kills the process and its group.
+#[derive(Debug)]
+pub(crate) struct Io {
+    child: Arc<Child>,
+    pid: u32,
+    process: Process,
+    // Dropped after `process`; both only signal, and the runtime reaps.
+    group: Group,
+    stdin: Option<ChildStdin>,
+    stdout: Pipe<ChildStdout>,
+    stderr: Pipe<ChildStderr>,
+    writing: BytesMut,
+    input: Input,
+    log: Log,
+    escalation: Escalation,
+    /// Something is wrong that an exit would explain better: when to wait no longer, and what.
+    fault: Option<(Instant, Death)>,
+    /// Cancelled when the session is over, by whoever notices first.
+    over: CancellationToken,
+    // Last: whoever waits for zero may rely on everything above being gone.
+    _alive: Alive,
+}
+
+impl Io {
+    pub(crate) fn new(
+        child: Arc<Child>,
+        process: Process,
+        group: Group,
+        pipes: Pipes,
+        over: CancellationToken,
+        alive: Alive,
+    ) -> Self {
+        let pid = process.id().unwrap_or_default();
+        let escalation = Escalation::new(child.params.stop_grace);
+        Self {
+            pid,
+            process,
+            group,
+            stdin: Some(pipes.stdin),
+            stdout: Pipe::new(pipes.stdout),
+            stderr: Pipe::new(pipes.stderr),
+            writing: BytesMut::new(),
+            input: Input::new(child.params.max_line),
+            log: Log::default(),
+            escalation,
+            fault: None,
+            over,
+            child,
+            _alive: alive,
+        }
+    }
+
+    /// Serves until the process is gone.
+    pub(crate) async fn run(mut self) {
+        debug!(upstream = %self.child.params.name, pid = self.pid, "server process started");
+        let status = self.converse().await;
+        self.see_out(status).await;
+    }
+
+    async fn converse(&mut self) -> IoResult<ExitStatus> {
+        let child = Arc::clone(&self.child);
+        let mut stop = std::pin::pin!(child.stopping().cancelled());
+        let over = self.over.clone();
+        let mut over = std::pin::pin!(over.cancelled());
+        let mut timer = std::pin::pin!(time::sleep(NEVER));
+        let mut armed = None;
+        loop {
+            let due = self.prepare();
+            if due != armed {
+                timer.as_mut().reset(due.unwrap_or_else(|| Instant::now() + NEVER));
+                armed = due;
+            }
+            let asked = self.escalation.has_begun();
+            tokio::select! {
+                status = self.process.wait() => return status,
+                written = write(&mut self.stdin, &self.writing), if !self.writing.is_empty() => {
+                    self.wrote(written);
+                }
+                () = child.work().notified(), if self.writing.is_empty() => (),
+                read = self.stdout.read(), if self.stdout.is_open() => {
+                    if read { self.digest() } else { self.suspect(Death::Silent) }
+                }
+                read = self.stderr.read(), if self.stderr.is_open() => {
+                    if read { self.note_stderr() }
+                }
+                () = &mut stop, if !asked => self.ask_to_end(),
+                () = &mut over, if !asked => self.ask_to_end(),
+                () = &mut timer, if armed.is_some() => self.tick(Instant::now()),
+            }
+        }
+    }
+
+    /// Takes the next thing to write, and tells when something is due.
+    fn prepare(&mut self) -> Option<Instant> {
+        let mut due = None;
+        let (child, writing) = (&self.child, &mut self.writing);
+        let mut took = false;
+        child.look(|state| {
+            if writing.is_empty()
+                && let Some(next) = state.queue.take()
+            {
+                state.queue.recycle(std::mem::replace(writing, next));
+                took = true;
+            }
+            due = state.demux.due();
+        });
+        if took {
+            child.made_room();
+        } else if self.escalation.has_begun() && self.writing.is_empty() {
+            // All that was queued is written: this is the end of what it can read.
+            self.stdin = None;
+        }
+        let fault = self.fault.as_ref().map(|(due, _)| *due);
+        due.into_iter().chain(fault).chain(self.escalation.due()).min()
+    }
+
+    fn wrote(&mut self, written: IoResult<usize>) {
+        match written {
+            Ok(length) => self.writing.advance(length.min(self.writing.len())),
+            Err(error) => {
+                debug!(upstream = %self.child.params.name, pid = self.pid, %error, "stdin closed");
+                self.stdin = None;
+                self.writing.clear();
+                self.suspect(Death::Deaf);
+            }
+        }
+    }
+
+    fn digest(&mut self) {
+        let too_long = self.input.digest(self.stdout.take(), &self.child, self.pid).is_err();
+        if too_long {
+            // Nobody knows where the next message begins.
+            self.child.die(&Arc::new(Death::Oversized(self.child.params.max_line)));
+            self.child.close();
+            self.escalation.kill();
+            self.group.kill();
+        }
+    }
+
+    fn note_stderr(&mut self) {
+        let bytes = self.stderr.take();
+        let (name, pid) = (&self.child.params.name, self.pid);
+        self.log.take(&bytes, Instant::now(), self.child.counters(), |line| {
+            tracing::info!(target: "tidegate::stderr", upstream = %name, pid, "{line}");
+        });
+    }
+
+    /// Something ended that should not have. Most likely the process did, which says more.
+    fn suspect(&mut self, death: Death) {
+        self.fault.get_or_insert_with(|| (Instant::now() + LAG, death));
+    }
+
+    fn ask_to_end(&mut self) {
+        self.child.close();
+        self.escalation.begin(Instant::now());
+    }
+
+    fn tick(&mut self, now: Instant) {
+        self.child.change(|state, fx| state.demux.tick(now, fx));
+        if self.fault.as_ref().is_some_and(|(due, _)| *due <= now)
+            && let Some((_, death)) = self.fault.take()
+        {
+            if !self.escalation.has_begun() {
+                self.child.die(&Arc::new(death));
+                self.over.cancel();
+            }
+            self.ask_to_end();
+        }
+        match self.escalation.step(now) {
+            Some(EscalationStep::Terminate) => {
+                debug!(upstream = %self.child.params.name, pid = self.pid, "sending SIGTERM");
+                self.stdin = None;
+                self.writing.clear();
+                self.group.terminate();
+            }
+            Some(EscalationStep::Kill) => {
+                debug!(upstream = %self.child.params.name, pid = self.pid, "sending SIGKILL");
+                self.group.kill();
+            }
+            None => (),
+        }
+    }
+
+    /// The process is gone and reaped. Ends its group, reads what it left, and tells everybody.
+    async fn see_out(&mut self, status: IoResult<ExitStatus>) {
+        let stopped = self.escalation.has_begun();
+        self.group.bury();
+        self.stdin = None;
+        let until = Instant::now() + LAG;
+        while let Ok(true) = time::timeout_at(until, self.stdout.read_open()).await {
+            self.digest();
+        }
+        while let Ok(true) = time::timeout_at(until, self.stderr.read_open()).await {
+            self.note_stderr();
+        }
+        self.input.finish(&self.child);
+        let death = match &status {
+            Ok(status) if !stopped => Death::Ended(*status),
+            Ok(_) | Err(_) => Death::Stopped,
+        };
+        self.child.die(&Arc::new(death));
+        self.over.cancel();
+        self.report(status, stopped);
+    }
+
+    fn report(&self, status: IoResult<ExitStatus>, stopped: bool) {
+        let (name, pid) = (&self.child.params.name, self.pid);
+        let counters = self.child.counters();
+        let broken = matches!(
+            self.child.death().as_deref(),
+            Some(Death::Oversized(_) | Death::Silent | Death::Deaf)
+        );
+        let ended = match &status {
+            Ok(status) => describe(*status),
+            Err(error) => error.to_string(),
+        };
+        let counter = match &status {
+            _ if broken => &counters.exit_broken,
+            Ok(_) | Err(_) if stopped => &counters.exit_stopped,
+            Ok(status) if status.success() => &counters.exit_finished,
+            Ok(status) if status.code().is_some() => &counters.exit_failed,
+            Ok(_) | Err(_) => &counters.exit_signaled,
+        };
+        counter.increment();
+        if stopped && !broken {
+            debug!(upstream = %name, pid, ended, "server process stopped");
+        } else {
+            let stderr = self.log.tail();
+            warn!(upstream = %name, pid, ended, broken, ?stderr, "server process ended");
+        }
+    }
+}
+
+async fn write(stdin: &mut Option<ChildStdin>, bytes: &[u8]) -> IoResult<usize> {
+    match stdin {
+        Some(stdin) => stdin.write(bytes).await,
+        // Nobody reads it: count it as written.
+        None => Ok(bytes.len()),
+    }
+}
