@@ -14,7 +14,9 @@ mod differential;
 mod edit;
 mod error;
 mod head;
+mod plain;
 mod scan;
+mod span;
 #[cfg(test)]
 mod tests;
 
@@ -29,7 +31,7 @@ pub use self::{
 };
 use self::{
     head::{Head, NameSource},
-    scan::Span,
+    span::Span,
 };
 use crate::{id::Id, text};
 

@@ -19,9 +19,9 @@
 //! # Ok::<(), tidegate_protocol::ParseError>(())
 //! ```
 //!
-//! Start with [`envelope`]; then [`id`] and [`version`], [`classify`] with [`mirror`] for HTTP
+//! Start with [`envelope`]; then [`id`] and [`version`], [`mod@classify`] with [`mirror`] for HTTP
 //! requests, [`rpc`] for the messages the proxy makes itself, and the two framings, [`sse`] and
-//! [`line`].
+//! [`mod@line`].
 
 pub mod envelope;
 pub mod id;

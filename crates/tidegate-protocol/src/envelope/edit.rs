@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{Envelope, head::Head, scan::Span};
+use super::{Envelope, head::Head, span::Span};
 
 /// A token that a hop may have to replace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

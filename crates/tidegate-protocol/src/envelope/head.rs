@@ -2,7 +2,8 @@
 
 use super::{
     Kind, Limits, ParseError, ParseErrorKind,
-    scan::{Fault, Scanner, Span, Step, Watch},
+    scan::{Fault, Scanner, Step, Watch},
+    span::Span,
 };
 use crate::{
     id::{self, Id},

@@ -2,38 +2,8 @@
 //!
 //! It knows JSON and nothing of JSON-RPC; which members matter is told to it.
 
-use super::{Limits, ParseErrorKind};
+use super::{Limits, ParseErrorKind, plain::plain_len, span::Span};
 use crate::text;
-
-/// A part of the message: byte offsets, the end exclusive. An empty span means "absent", since no
-/// JSON token is empty.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Span {
-    pub(super) start: u32,
-    pub(super) end: u32,
-}
-
-impl Span {
-    /// The scanner has checked that the document is shorter than 4 GiB.
-    pub(super) const fn new(start: usize, end: usize) -> Self {
-        Self { start: start as u32, end: end as u32 }
-    }
-
-    pub(super) const fn is_absent(self) -> bool {
-        self.end == 0
-    }
-
-    pub(super) const fn len(self) -> usize {
-        (self.end - self.start) as usize
-    }
-
-    pub(super) fn of(self, bytes: &[u8]) -> Option<&[u8]> {
-        if self.is_absent() {
-            return None;
-        }
-        bytes.get(self.start as usize..self.end as usize)
-    }
-}
 
 /// The scan cannot go on; the reason is in [`Scanner::fault`].
 #[derive(Debug)]
@@ -308,7 +278,7 @@ impl<'a> Scanner<'a> {
     fn string(&mut self) -> Step<bool> {
         let start = self.at + 1;
         let rest = self.bytes.get(start..).unwrap_or_default();
-        let at = start + find_special(rest);
+        let at = start + plain_len(rest);
         if self.bytes.get(at) == Some(&b'"') {
             self.at = at + 1;
             return Ok(false);
@@ -328,7 +298,7 @@ impl<'a> Scanner<'a> {
                 Some(_) => return self.stop(ParseErrorKind::Control, at),
                 None => return self.stop(ParseErrorKind::Truncated, at),
             }
-            at += find_special(self.bytes.get(at..).unwrap_or_default());
+            at += plain_len(self.bytes.get(at..).unwrap_or_default());
         }
     }
 
@@ -431,69 +401,4 @@ fn bad_escape(tail: &[u8]) -> ParseErrorKind {
         [_, _, _, _] => ParseErrorKind::Surrogate,
         _ => ParseErrorKind::Truncated,
     }
-}
-
-/// How many bytes precede the next quote, backslash or control character; all of them if none.
-#[inline]
-fn find_special(bytes: &[u8]) -> usize {
-    // Most keys and names end within two words.
-    let Some((first, rest)) = bytes.split_first_chunk() else { return find_far(bytes, 0) };
-    if let Some(at) = special_in(*first) {
-        return at;
-    }
-    let Some(second) = rest.first_chunk() else { return find_far(bytes, 8) };
-    if let Some(at) = special_in(*second) {
-        return 8 + at;
-    }
-    find_far(bytes, 16)
-}
-
-/// The same, where the first `from` bytes are known to be plain.
-#[inline(never)]
-fn find_far(bytes: &[u8], from: usize) -> usize {
-    // What does not end soon is most often long.
-    let (near, far) = bytes.split_at(bytes.len().min(64));
-    let at = find_in_words(near, from);
-    if at < near.len() { at } else { at + find_in_blocks(far) }
-}
-
-fn find_in_blocks(bytes: &[u8]) -> usize {
-    // The fold has no early exit, so that it compiles to vector instructions.
-    let clean = |block: &&[u8; 64]| !block.iter().fold(false, |hit, byte| hit | is_special(*byte));
-    let (blocks, _) = bytes.as_chunks();
-    find_in_words(bytes, 64 * blocks.iter().take_while(clean).count())
-}
-
-#[inline]
-fn find_in_words(bytes: &[u8], mut at: usize) -> usize {
-    while let Some(word) = bytes.get(at..).and_then(<[u8]>::first_chunk) {
-        match special_in(*word) {
-            Some(index) => return at + index,
-            None => at += 8,
-        }
-    }
-    let rest = bytes.get(at..).unwrap_or_default();
-    at + rest.iter().position(|byte| is_special(*byte)).unwrap_or(rest.len())
-}
-
-/// The index of the first special byte in a word.
-#[inline]
-const fn special_in(word: [u8; 8]) -> Option<usize> {
-    const ONES: u64 = 0x0101_0101_0101_0101;
-    const HIGH: u64 = 0x8080_8080_8080_8080;
-    let word = u64::from_le_bytes(word);
-    let quote = word ^ (ONES * b'"' as u64);
-    let backslash = word ^ (ONES * b'\\' as u64);
-    // Each term has the high bit of a byte set where its condition holds. Bytes above the first
-    // hit may be wrong, which does not matter, since only the first one is used.
-    let hits = (quote.wrapping_sub(ONES) & !quote)
-        | (backslash.wrapping_sub(ONES) & !backslash)
-        | (word.wrapping_sub(ONES * 0x20) & !word);
-    let hits = hits & HIGH;
-    if hits == 0 { None } else { Some((hits.trailing_zeros() / 8) as usize) }
-}
-
-#[inline]
-const fn is_special(byte: u8) -> bool {
-    (byte < 0x20) | (byte == b'"') | (byte == b'\\')
 }
