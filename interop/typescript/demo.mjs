@@ -16,6 +16,12 @@ async function era(run) {
   return told;
 }
 
+/** This server has ten entries per page, so the tools come in several pages. */
+async function lists(run) {
+  assert.ok((await run.conn.page("tools")).nextCursor, "the first page is the last");
+  return allLists(run, { tools: "slow", resources: "clock", prompts: "greet" });
+}
+
 async function call({ conn, tag }) {
   const word = `héllo \u2028 "${tag}" \u{1f99c}`;
   assert.equal(textOf(await conn.call("echo", { text: word })), word);
@@ -114,7 +120,7 @@ async function cancellation(run) {
 
 export const DEMO = [
   ["initialize", era],
-  ["lists with paging", (run) => allLists(run, { tools: "slow", resources: "clock", prompts: "greet" })],
+  ["lists with paging", lists],
   ["call", call],
   ["tool error", toolError],
   ["parallel", parallel],

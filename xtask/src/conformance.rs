@@ -17,7 +17,7 @@ use clap::Args;
 
 use crate::place::Place;
 use crate::process::run_logged;
-use crate::servers::{self, Endpoint, Upstream};
+use crate::servers::{self, Demo, Endpoint, Upstream};
 use crate::table;
 use suite::{Results, Suite, Version};
 
@@ -95,9 +95,9 @@ fn run_lanes(
     versions: &[Version],
     binary: &Path,
 ) -> anyhow::Result<BTreeMap<Lane, Results>> {
-    let demo_for_direct = servers::demo_http(place, binary)?;
-    let demo_for_proxy = servers::demo_http(place, binary)?;
-    let command = servers::demo_command(binary);
+    let demo_for_direct = Demo::Whole.over_http(place, binary)?;
+    let demo_for_proxy = Demo::Whole.over_http(place, binary)?;
+    let command = Demo::Whole.command(binary);
     let stdio = servers::proxy(place, binary, "conformance-stdio", &Upstream::Stdio(&command))?;
     let http =
         servers::proxy(place, binary, "conformance-http", &Upstream::Http(&demo_for_proxy.url))?;

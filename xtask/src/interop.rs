@@ -19,7 +19,7 @@ use clap::Args;
 use crate::conformance::build;
 use crate::place::Place;
 use crate::process::run_captured;
-use crate::servers::{self, Upstream};
+use crate::servers::{self, Demo, Upstream};
 use crate::{table, tools};
 use clients::Client;
 use jobs::{Commands, Job, Kind, Way};
@@ -101,7 +101,7 @@ impl<'a> Runner<'a> {
         let mut binary = std::path::PathBuf::new();
         if !options.direct {
             binary = build(place, options.release)?;
-            http.insert(Kind::Demo, servers::demo_http(place, &binary)?);
+            http.insert(Kind::Demo, Demo::Paged.over_http(place, &binary)?);
         }
         let commands = Commands::new(&node, &reference, &binary);
         let clients = clients.into_iter().map(|client| (client.name.clone(), client)).collect();

@@ -58,17 +58,38 @@ pub(crate) fn proxy(
     Ok(Endpoint { url: format!("http://{listen}{MCP_PATH}"), server })
 }
 
-/// The command of the built-in demo server on stdio.
-pub(crate) fn demo_command(binary: &Path) -> Vec<String> {
-    [&*binary.to_string_lossy(), "demo-server", "--conformance"].map(str::to_owned).to_vec()
+/// Few entries per page, so that clients have cursors to follow.
+const PAGED: [&str; 4] = ["demo-server", "--conformance", "--page-size", "10"];
+const WHOLE: [&str; 2] = ["demo-server", "--conformance"];
+
+/// The built-in demo server with its lists in pages or whole; the suite asks for one page only.
+#[derive(Clone, Copy)]
+pub(crate) enum Demo {
+    Paged,
+    Whole,
 }
 
-/// The built-in demo server over HTTP.
-pub(crate) fn demo_http(place: &Place, binary: &Path) -> anyhow::Result<Endpoint> {
-    let address = free_address()?;
-    let mut command = Command::new(binary);
-    command.args(["demo-server", "--conformance", "--http", &address.to_string()]);
-    start_http(place, "demo-http", &mut command, address)
+impl Demo {
+    fn arguments(self) -> &'static [&'static str] {
+        match self {
+            Self::Paged => &PAGED,
+            Self::Whole => &WHOLE,
+        }
+    }
+
+    /// The command that speaks on stdio.
+    pub(crate) fn command(self, binary: &Path) -> Vec<String> {
+        let words = self.arguments().iter().map(|word| (*word).to_owned());
+        [binary.to_string_lossy().into_owned()].into_iter().chain(words).collect()
+    }
+
+    /// A server over HTTP.
+    pub(crate) fn over_http(self, place: &Place, binary: &Path) -> anyhow::Result<Endpoint> {
+        let address = free_address()?;
+        let mut command = Command::new(binary);
+        command.args(self.arguments()).args(["--http", &address.to_string()]);
+        start_http(place, "demo-http", &mut command, address)
+    }
 }
 
 /// `server-everything` over Streamable HTTP, on loopback only.

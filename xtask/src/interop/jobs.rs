@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::Path;
 
-use crate::servers;
+use crate::servers::Demo;
 use crate::tools::NpmFolder;
 
 /// A server under test.
@@ -114,7 +114,7 @@ impl Commands {
             everything: script("everything"),
             filesystem: script("filesystem"),
             memory: script("memory"),
-            demo: servers::demo_command(binary),
+            demo: Demo::Paged.command(binary),
         }
     }
 
