@@ -5,7 +5,7 @@
 //! [`Call::gather`] either has the answers or fails with [`Failure::Input`], and a modern retry
 //! runs the handler from its start with the answers at hand.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use serde_json::{Value, json, value::RawValue};
 use tokio::time::timeout;
@@ -13,8 +13,9 @@ use tokio::time::timeout;
 use crate::{
     json::{Object, Payload},
     legacy::Session,
-    message::{self, RpcError},
+    message::{self, Id, RpcError},
     modern::Envelope,
+    question::{Answers, ClientCapabilities, Question},
     server::Server,
     sink::{Item, Sink},
     version::{Level, Version},
@@ -42,128 +43,6 @@ impl From<RpcError> for Failure {
 
 /// What a handler returns.
 pub(crate) type Outcome = Result<Payload, Failure>;
-
-/// Something to ask the client for.
-#[derive(Clone, Debug)]
-pub(crate) struct Question {
-    method: &'static str,
-    params: Value,
-}
-
-impl Question {
-    /// A form for the user to fill in.
-    pub(crate) fn form(message: &str, properties: &Value, required: &[&str]) -> Self {
-        let params = json!({
-            "message": message,
-            "requestedSchema": {
-                "type": "object", "properties": properties, "required": required,
-            },
-        });
-        Self { method: "elicitation/create", params }
-    }
-
-    /// A prompt for the client's model.
-    pub(crate) fn sample(prompt: &str, max_tokens: u32) -> Self {
-        let params = json!({
-            "messages": [{ "role": "user", "content": { "type": "text", "text": prompt } }],
-            "maxTokens": max_tokens,
-        });
-        Self { method: "sampling/createMessage", params }
-    }
-
-    /// The client's roots.
-    pub(crate) fn roots() -> Self {
-        Self { method: "roots/list", params: json!({}) }
-    }
-
-    /// The client capability it needs.
-    fn capability(&self) -> Value {
-        match self.method {
-            "elicitation/create" => json!({ "elicitation": { "form": {} } }),
-            "sampling/createMessage" => json!({ "sampling": {} }),
-            _ => json!({ "roots": {} }),
-        }
-    }
-
-    /// The params as `version` has them: forms have a mode since 2025-11-25.
-    fn params(&self, version: Version) -> Value {
-        let mut params = self.params.clone();
-        if self.method == "elicitation/create"
-            && version >= Version::V2025_11_25
-            && let Some(map) = params.as_object_mut()
-        {
-            map.insert("mode".to_owned(), json!("form"));
-        }
-        params
-    }
-}
-
-/// What a client declared that it can be asked.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct ClientCapabilities {
-    pub(crate) form: bool,
-    pub(crate) sampling: bool,
-    pub(crate) roots: bool,
-}
-
-impl ClientCapabilities {
-    /// Reads the object that a client sent. `elicitation: {}` means forms.
-    pub(crate) fn parse(value: &Value) -> Self {
-        let form = value.get("elicitation").and_then(Value::as_object);
-        Self {
-            form: form.is_some_and(|map| map.contains_key("form") || !map.contains_key("url")),
-            sampling: value.get("sampling").is_some_and(Value::is_object),
-            roots: value.get("roots").is_some_and(Value::is_object),
-        }
-    }
-
-    /// Whether this question may be asked.
-    pub(crate) fn allow(self, question: &Question) -> bool {
-        match question.method {
-            "elicitation/create" => self.form,
-            "sampling/createMessage" => self.sampling,
-            _ => self.roots,
-        }
-    }
-}
-
-/// The client's answers, by key.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Answers(BTreeMap<&'static str, Object>);
-
-impl Answers {
-    /// The answer object.
-    pub(crate) fn of(&self, key: &str) -> Object {
-        self.0.get(key).cloned().unwrap_or_default()
-    }
-
-    /// The `action` of a filled form: accept, decline or cancel.
-    pub(crate) fn action(&self, key: &str) -> String {
-        self.of(key).get("action").ok().flatten().unwrap_or_default()
-    }
-
-    /// The content of a filled form, as it was sent.
-    pub(crate) fn content(&self, key: &str) -> String {
-        self.of(key).raw("content").map_or("{}", RawValue::get).to_owned()
-    }
-
-    /// One string of a filled form.
-    pub(crate) fn field(&self, key: &str, field: &str) -> Option<String> {
-        self.of(key).get::<Object>("content").ok()??.get(field).ok()?
-    }
-
-    /// The text that a model gave.
-    pub(crate) fn sampled(&self, key: &str) -> String {
-        let content: Option<Object> = self.of(key).get("content").ok().flatten();
-        let text = content.and_then(|content| content.get("text").ok().flatten());
-        text.unwrap_or_else(|| "no text".to_owned())
-    }
-
-    /// How many roots the client listed.
-    pub(crate) fn root_count(&self, key: &str) -> usize {
-        self.of(key).get::<Vec<Value>>("roots").ok().flatten().map_or(0, |roots| roots.len())
-    }
-}
 
 /// Whose call it is.
 #[derive(Clone, Debug)]
@@ -199,8 +78,9 @@ impl Call {
         params: &Object,
     ) -> Result<Self, RpcError> {
         let meta: Object = params.get("_meta")?.unwrap_or_default();
-        let name = params.get("name").ok().flatten().or_else(|| params.get("uri").ok().flatten());
-        let label = format!("{method} {}", name.unwrap_or_else(String::new));
+        let text = |key: &str| params.get::<String>(key).ok().flatten();
+        let name = text("name").or_else(|| text("uri")).unwrap_or_default();
+        let label = format!("{method} {name}");
         let (mut input_responses, mut state) = (Object::default(), Object::default());
         if matches!(peer, Peer::Modern(_)) {
             if params.raw("inputResponses").is_some() {
@@ -214,7 +94,9 @@ impl Call {
                     .ok_or_else(|| RpcError::invalid_params("`requestState` is not ours"))?;
             }
         }
-        let progress_token = meta.raw("progressToken").map(ToOwned::to_owned);
+        // A token is a string or an integer, as an id is.
+        let progress_token = meta.raw("progressToken").filter(|token| Id::parse(token).is_some());
+        let progress_token = progress_token.map(ToOwned::to_owned);
         Ok(Self { server, peer, sink, label, progress_token, input_responses, state })
     }
 
@@ -302,7 +184,7 @@ impl Call {
             Peer::Legacy(session) => {
                 let mut answers = Answers::default();
                 for (key, question) in questions {
-                    answers.0.insert(key, self.request(session, &question).await?);
+                    answers.insert(key, self.request(session, &question).await?);
                 }
                 Ok(answers)
             }
@@ -313,7 +195,8 @@ impl Call {
         if self.capabilities().allow(question) {
             return Ok(());
         }
-        let message = format!("the client did not declare that it can be asked {}", question.method);
+        let message =
+            format!("the client did not declare that it can be asked {}", question.method());
         Err(match self.peer {
             Peer::Legacy(_) => Failure::Tool(message),
             Peer::Modern(_) => Failure::Rpc(
@@ -333,12 +216,12 @@ impl Call {
         let mut missing = serde_json::Map::new();
         for (key, question) in questions {
             match self.input_responses.get::<Object>(key) {
-                Ok(Some(answer)) if is_answer(question, &answer) => {
-                    answers.0.insert(key, answer);
+                Ok(Some(answer)) if question.is_answered_by(&answer) => {
+                    answers.insert(key, answer);
                 }
                 _ => {
                     let params = question.params(self.version());
-                    let request = json!({ "method": question.method, "params": params });
+                    let request = json!({ "method": question.method(), "params": params });
                     missing.insert((*key).to_owned(), request);
                 }
             }
@@ -359,29 +242,16 @@ impl Call {
     async fn request(&self, session: &Session, question: &Question) -> Result<Object, Failure> {
         let (pending, answer) = session.ask(self.sink.clone());
         let params = question.params(session.version());
-        let request = message::request(pending.id(), question.method, &params);
+        let request = message::request(pending.id(), question.method(), &params);
         self.sink.put(Item::Message(request)).await;
         match timeout(ANSWER_LIMIT, answer).await {
             Ok(Ok(Ok(answer))) => serde_json::from_str(answer.get())
                 .map_err(|_| Failure::Tool("the client's answer is no object".to_owned())),
             Ok(Ok(Err(error))) => {
-                Err(Failure::Tool(format!("the client refused {}: {error}", question.method)))
+                Err(Failure::Tool(format!("the client refused {}: {error}", question.method())))
             }
             Ok(Err(_)) => Err(Failure::Tool("the client is gone".to_owned())),
             Err(_) => Err(Failure::Tool("the client did not answer in time".to_owned())),
         }
-    }
-}
-
-/// Whether an answer has the form that its question asks for.
-fn is_answer(question: &Question, answer: &Object) -> bool {
-    let has = |key: &str| answer.raw(key).is_some();
-    match question.method {
-        "elicitation/create" => matches!(
-            answer.get::<String>("action").ok().flatten().as_deref(),
-            Some("accept" | "decline" | "cancel")
-        ),
-        "sampling/createMessage" => has("role") && has("content"),
-        _ => matches!(answer.get::<Vec<Value>>("roots"), Ok(Some(_))),
     }
 }

@@ -6,10 +6,11 @@ use serde_json::{Value, json, value::RawValue};
 use tokio::time::sleep;
 
 use crate::{
-    call::{Call, Failure, Outcome, Question},
+    call::{Call, Failure, Outcome},
     catalogue::{Content, Prompt, Resource, Tool},
     json::{self, Object, Payload},
     message::RpcError,
+    question::Question,
     version::Level,
 };
 
@@ -135,9 +136,8 @@ async fn echo(call: Call, args: Object) -> Outcome {
 }
 
 fn add(args: &Object) -> Outcome {
-    let raw = |name: &str| {
-        args.raw(name).ok_or_else(|| Failure::Tool(format!("`{name}` is missing")))
-    };
+    let raw =
+        |name: &str| args.raw(name).ok_or_else(|| Failure::Tool(format!("`{name}` is missing")));
     let (a, b) = (raw("a")?.get(), raw("b")?.get());
     let sum = match (a.parse::<i128>(), b.parse::<i128>()) {
         (Ok(a), Ok(b)) => {

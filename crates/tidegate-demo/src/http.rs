@@ -6,7 +6,6 @@
 mod connection;
 mod guard;
 mod legacy;
-pub(crate) mod log;
 mod mirror;
 mod modern;
 mod reply;
@@ -20,7 +19,7 @@ use std::{
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode, header};
-use http_body_util::{BodyExt as _, Limited};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::Body as _;
 use tokio::{
     net::TcpListener,
@@ -44,6 +43,9 @@ const DRAIN: Duration = Duration::from_secs(2);
 /// How long to wait after a failed accept, which usually means too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// How long a client may take to send a body.
+const BODY_TIMEOUT: Duration = Duration::from_secs(60);
+
 /// How many calls wait to be started.
 const STARTING: usize = 256;
 
@@ -64,11 +66,18 @@ pub async fn serve_http(
     listener: TcpListener,
     shutdown: impl Future<Output = ()> + Send,
 ) -> io::Result<()> {
+    serve(Server::new(options), listener, shutdown).await
+}
+
+async fn serve(
+    server: Arc<Server>,
+    listener: TcpListener,
+    shutdown: impl Future<Output = ()> + Send,
+) -> io::Result<()> {
     let loopback = listener.local_addr()?.ip().is_loopback();
-    let mut clock = interval(options.clock_period);
+    let mut clock = interval(server.options.clock_period);
     clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (starting, mut started) = mpsc::channel(STARTING);
-    let server = Server::new(options);
     let front = Arc::new(Front {
         server,
         sessions: Sessions::default(),
@@ -140,13 +149,9 @@ async fn answer(front: &Front, request: Request<hyper::body::Incoming>) -> Respo
     match head.method {
         Method::POST => match receive(front, &head.headers, body).await {
             Ok(bytes) => post(front, &head.headers, &bytes).await,
-            Err(status) => {
-                reply::refuse(status, &RpcError::invalid_request(status.to_string()))
-            }
+            Err(status) => reply::refuse(status, &RpcError::invalid_request(status.to_string())),
         },
-        Method::GET | Method::DELETE if !has_session(&head.headers) => {
-            reply::not_allowed("POST")
-        }
+        Method::GET | Method::DELETE if !has_session(&head.headers) => reply::not_allowed("POST"),
         Method::GET if !accepts(&head.headers, "text", "event-stream") => {
             let error = RpcError::invalid_request("a stream must be acceptable");
             reply::refuse(StatusCode::NOT_ACCEPTABLE, &error)
@@ -183,12 +188,11 @@ async fn receive(
     if body.size_hint().lower() > limit as u64 {
         return Err(StatusCode::PAYLOAD_TOO_LARGE);
     }
-    match Limited::new(body, limit).collect().await {
-        Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) if error.is::<http_body_util::LengthLimitError>() => {
-            Err(StatusCode::PAYLOAD_TOO_LARGE)
-        }
-        Err(_) => Err(StatusCode::BAD_REQUEST),
+    match timeout(BODY_TIMEOUT, Limited::new(body, limit).collect()).await {
+        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(StatusCode::PAYLOAD_TOO_LARGE),
+        Ok(Err(_)) => Err(StatusCode::BAD_REQUEST),
+        Err(_) => Err(StatusCode::REQUEST_TIMEOUT),
     }
 }
 
@@ -218,9 +222,7 @@ async fn post(front: &Front, headers: &HeaderMap, body: &[u8]) -> Response<Body>
     };
     let named = mirror::single(headers, mirror::VERSION).ok().flatten().and_then(Version::parse);
     let modern_header = named.is_some_and(Version::is_modern);
-    let bad = |message| {
-        reply::refuse(StatusCode::BAD_REQUEST, &RpcError::invalid_request(message))
-    };
+    let bad = |message| reply::refuse(StatusCode::BAD_REQUEST, &RpcError::invalid_request(message));
     match parsed {
         Parsed::One(Incoming::Request(request)) => {
             post_request(front, headers, request, modern_header).await

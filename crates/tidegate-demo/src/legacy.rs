@@ -13,12 +13,13 @@ use serde_json::{Value, json, value::RawValue};
 use tokio::sync::oneshot;
 
 use crate::{
-    call::{Call, ClientCapabilities, Failure, Peer},
+    call::{Call, Failure, Peer},
     calls::{Calls, Ticket},
     hub::Change,
     json::{Object, Payload},
     message::{self, Answer, Id, Notification, Request, RpcError},
     methods,
+    question::ClientCapabilities,
     server::Server,
     sink::{Item, Sink},
     version::{Level, Version},

@@ -33,9 +33,10 @@
 //!
 //! Map of modules. The core does no IO: `message` (JSON-RPC on the wire), `json` (raw JSON
 //! objects), `version`, `server` (what all peers share), `hub` (change notifications), `call`
-//! (what a handler may do), `sink` (where its messages go), `methods` (both eras), `legacy`
-//! (sessions), `modern` (per-request envelope), `calls` (what runs and can be cancelled), `catalogue`, `demo`, `conformance` (what there is
-//! to call), `seal` (tamper-proof request state). The transports are thin: `stdio`, `http`.
+//! (what a handler may do), `question` (what it may ask), `sink` and `log` (where its messages go), `calls`
+//! (what runs and can be cancelled), `methods` (both eras), `legacy` (sessions), `modern`
+//! (per-request envelopes), `seal` (tamper-proof request state), and what there is to call:
+//! `catalogue`, `demo`, `conformance`. The transports are thin: `stdio`, `http`.
 
 mod call;
 mod calls;
@@ -46,9 +47,11 @@ mod http;
 mod hub;
 mod json;
 mod legacy;
+mod log;
 mod message;
 mod methods;
 mod modern;
+mod question;
 mod seal;
 mod server;
 mod sink;

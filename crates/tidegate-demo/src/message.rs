@@ -142,12 +142,12 @@ pub(crate) enum Incoming {
 #[derive(Clone, Debug)]
 pub(crate) struct Malformed {
     pub(crate) id: Option<Id>,
-    pub(crate) error: RpcError,
+    pub(crate) error: Box<RpcError>,
 }
 
 impl From<RpcError> for Malformed {
     fn from(error: RpcError) -> Self {
-        Self { id: None, error }
+        Self { id: None, error: Box::new(error) }
     }
 }
 
@@ -207,7 +207,7 @@ fn parse_one(text: &str) -> Result<Incoming, Malformed> {
     let id = wire.id.as_deref().map(Id::parse);
     let refuse = |message: &str| Malformed {
         id: id.clone().flatten(),
-        error: RpcError::invalid_request(message),
+        error: Box::new(RpcError::invalid_request(message)),
     };
     if wire.jsonrpc.as_deref().map(RawValue::get) != Some("\"2.0\"") {
         return Err(refuse("`jsonrpc` must be \"2.0\""));
@@ -232,7 +232,7 @@ fn parse_one(text: &str) -> Result<Incoming, Malformed> {
         Some(Ok(params)) => params,
         Some(Err(_)) => {
             let error = RpcError::invalid_params("`params` must be an object");
-            return Err(Malformed { id: id.flatten(), error });
+            return Err(Malformed { id: id.flatten(), error: Box::new(error) });
         }
     };
     Ok(match id.flatten() {
@@ -365,6 +365,9 @@ mod tests {
             let refused = parse(text.as_bytes()).expect_err(text);
             assert_eq!(refused.error.code, code, "{text}");
         }
-        assert_eq!(parse(b"{\"jsonrpc\":\"\xff\"}").expect_err("UTF-8").error.code, RpcError::PARSE);
+        assert_eq!(
+            parse(b"{\"jsonrpc\":\"\xff\"}").expect_err("UTF-8").error.code,
+            RpcError::PARSE
+        );
     }
 }

@@ -10,11 +10,12 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
 use crate::{
-    call::{Call, ClientCapabilities, Failure, Outcome, Peer},
+    call::{Call, Failure, Outcome, Peer},
     hub::Change,
     json::{Object, Payload},
     message::{self, Id, Request, RpcError},
     methods,
+    question::ClientCapabilities,
     server::Server,
     sink::{Item, Sink},
     version::{Level, Version},
@@ -206,7 +207,8 @@ async fn listen(server: &Arc<Server>, id: &Id, params: &Object, sink: &Sink) -> 
     let sender = Mutex::new(Some(sender));
     let watching = server.hub.watch(move |change| {
         let mut slot = sender.lock().unwrap_or_else(PoisonError::into_inner);
-        if filter.wants(change) && slot.as_ref().is_some_and(|to| to.try_send(change.clone()).is_err())
+        if filter.wants(change)
+            && slot.as_ref().is_some_and(|to| to.try_send(change.clone()).is_err())
         {
             // Ended rather than thinned out: the client then knows that it must look again.
             *slot = None;

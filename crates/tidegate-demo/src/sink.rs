@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
-use crate::http::log::Log;
+use crate::log::Log;
 
 /// What a call sends before its answer.
 #[derive(Clone, Debug)]

@@ -153,11 +153,7 @@ impl Pipe {
     }
 
     /// Acts on a batch, which only 2025-03-26 has. Its answers go back as one array.
-    async fn take_batch(
-        &self,
-        batch: Vec<Result<Incoming, Malformed>>,
-        tasks: &mut JoinSet<()>,
-    ) {
+    async fn take_batch(&self, batch: Vec<Result<Incoming, Malformed>>, tasks: &mut JoinSet<()>) {
         if !self.session.is_initialized() || self.session.version() != Version::V2025_03_26 {
             let error = RpcError::invalid_request("batches exist in 2025-03-26 only");
             return self.send(message::error(None, &error)).await;
@@ -302,7 +298,8 @@ mod tests {
             got.push(line);
         }
         let message = |text: &str| Line::Message(text.as_bytes().to_vec());
-        let expected = [message("one"), message(""), Line::TooLong, message("two"), message("last")];
+        let expected =
+            [message("one"), message(""), Line::TooLong, message("two"), message("last")];
         assert_eq!(got, expected);
     }
 }

@@ -6,9 +6,10 @@
 use serde_json::{Value, json};
 
 use crate::{
-    call::{Answers, Call, ClientCapabilities, Failure, Outcome, Question},
+    call::{Call, Failure, Outcome},
     catalogue::Tool,
     json::{self, Object},
+    question::{Answers, ClientCapabilities, Question},
 };
 
 /// The tools of this module.

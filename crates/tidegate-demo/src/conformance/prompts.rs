@@ -4,9 +4,10 @@ use serde_json::{Value, json};
 
 use super::{PIXEL, content::embedded};
 use crate::{
-    call::{Call, Outcome, Question},
+    call::{Call, Outcome},
     catalogue::Prompt,
     json::{self, Object, Payload},
+    question::Question,
 };
 
 /// The prompts.
@@ -90,8 +91,7 @@ fn with_image() -> Outcome {
 
 async fn with_input(call: Call) -> Outcome {
     let properties = json!({ "context": { "type": "string" } });
-    let question =
-        Question::form("What context should the prompt use?", &properties, &["context"]);
+    let question = Question::form("What context should the prompt use?", &properties, &["context"]);
     let answers = call.gather(vec![("user_context", question)], None).await?;
     let context = answers.field("user_context", "context").unwrap_or_default();
     messages(vec![json::text_block(&format!("Prompt with context: {context}"))])

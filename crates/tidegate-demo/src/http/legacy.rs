@@ -13,13 +13,12 @@ use tokio::time::Instant;
 
 use crate::{
     http::{
-        Front,
-        log::{Head, Log},
-        mirror,
+        Front, mirror,
         reply::{self, Body},
     },
     hub::Watching,
     legacy::{Begun, Session},
+    log::{Head, Log},
     message::{self, Incoming, Malformed, Request, RpcError},
     server::Server,
     sink::{Item, Sink},
@@ -33,7 +32,7 @@ pub(crate) const SESSION: &str = "mcp-session-id";
 const SESSIONS: usize = 4096;
 
 /// How many finished streams of a session can still be read.
-const FINISHED: usize = 16;
+const FINISHED: usize = 8;
 
 /// The number of the stream that belongs to no request.
 const STANDALONE: u64 = 0;

@@ -10,7 +10,7 @@ use hyper::body::Frame;
 use tokio::time::timeout;
 
 use crate::{
-    http::log::Reader,
+    log::Reader,
     message::{self, RpcError},
 };
 
@@ -83,7 +83,8 @@ pub(crate) fn event(id: Option<&str>, message: &[u8]) -> Bytes {
 /// The events of a legacy stream. `prime` starts it with an id, so that a client can come back
 /// before anything was sent, and says after how long (2025-11-25).
 pub(crate) fn replay(number: u64, after: u64, reader: Reader, prime: bool) -> Response<Body> {
-    let first = prime.then(|| Bytes::from(format!("id: {number}-{after}\nretry: {RETRY}\ndata: \n\n")));
+    let first =
+        prime.then(|| Bytes::from(format!("id: {number}-{after}\nretry: {RETRY}\ndata: \n\n")));
     let rest = stream::unfold(reader, move |mut reader| async move {
         let event = match timeout(KEEP_ALIVE, reader.next()).await {
             Ok(Some((event_number, message))) => {

@@ -18,7 +18,7 @@ use crate::sink::Item;
 const EVENTS: usize = 1024;
 
 /// How many bytes of events one stream keeps, besides its newest event.
-const BYTES: usize = 16 << 20;
+const BYTES: usize = 1 << 20;
 
 /// The events of one stream, numbered from 1.
 #[derive(Debug)]
