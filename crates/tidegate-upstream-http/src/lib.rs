@@ -1,1 +1,59 @@
 //! An MCP server over Streamable HTTP.
+//!
+//! [`HttpUpstream`] sends the bytes of a message as they came over a kept HTTP/1.1 connection,
+//! plain or TLS, and gives back what the server answers: one message, or events as soon as each is
+//! complete. A request leaves once. It maps the proxy's session to the server's, and it must not
+//! know clients, routes, retries or other upstreams.
+//!
+//! ```
+//! use std::time::Duration;
+//! use tidegate_protocol::{Envelope, Era};
+//! use tidegate_service::{Call, Cx, Kind, Retry, Tasks};
+//! use tidegate_upstream_http::{HttpUpstream, Params};
+//! use tower::ServiceExt as _;
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let tasks = Tasks::default();
+//! // Nobody listens on the discard port here, and the caller hears that at once.
+//! let params = Params {
+//!     connect_timeout: Duration::from_secs(1),
+//!     ..Params::new("search", "http://127.0.0.1:9/mcp".parse()?)
+//! };
+//! let upstream = HttpUpstream::new(params, tasks.clone())?;
+//! let ping = Envelope::parse(r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#.into())?;
+//! let error = upstream.clone().oneshot(Call::send(ping, Cx::new(Era::Legacy))).await.unwrap_err();
+//! assert_eq!((error.kind, error.retry), (Kind::Unreachable, Retry::NotSent));
+//!
+//! upstream.stop().await;
+//! tasks.stop().await;
+//! # Ok(()) }
+//! ```
+//!
+//! The map, inward: `upstream` is the path of a call; `params` says where to; `session` and
+//! `headers` what goes along; `dial` makes a connection and `link` drives it, with `relay` for its
+//! wakes, `timer` for its deadlines and `io` for its bytes. Outward: `answer` decides what a head
+//! means, `exchange` reads the body, `events` cuts it; `fault` says what went wrong and `stats`
+//! counts.
+
+mod answer;
+mod dial;
+mod events;
+mod exchange;
+mod fault;
+mod headers;
+mod io;
+mod link;
+mod params;
+mod relay;
+mod session;
+mod stats;
+mod timer;
+mod upstream;
+
+pub use crate::{
+    params::{Params, SetupError},
+    session::UpstreamSession,
+    stats::{Attempts, Stats},
+    upstream::HttpUpstream,
+};

@@ -1,0 +1,89 @@
+//! A response body as a stream of events.
+
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use futures_core::Stream;
+use tidegate_protocol::sse;
+use tidegate_service::{Error, Frame};
+
+use crate::{
+    exchange::Exchange,
+    fault::Fault,
+    stats::{Attempt, OpenStream},
+};
+
+/// Events as the server framed them, each as soon as it is complete.
+///
+/// Ends properly only if the body did. Dropping it closes the connection at once.
+pub(crate) struct Events {
+    /// `None` after the end.
+    exchange: Option<Exchange>,
+    decoder: sse::Decoder,
+    attempt: Attempt,
+    upstream: Arc<str>,
+    _open: OpenStream,
+}
+
+impl Events {
+    pub(crate) fn new(
+        exchange: Exchange,
+        max_event: usize,
+        attempt: Attempt,
+        upstream: Arc<str>,
+        open: OpenStream,
+    ) -> Self {
+        let decoder = sse::Decoder::new(max_event);
+        Self { exchange: Some(exchange), decoder, attempt, upstream, _open: open }
+    }
+
+    fn poll_block(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<sse::Block, Fault>>> {
+        let Some(exchange) = &mut self.exchange else { return Poll::Ready(None) };
+        loop {
+            if let Some(block) = self.decoder.next().map_err(Fault::EventTooLarge).transpose() {
+                return Poll::Ready(Some(block));
+            }
+            match exchange.poll_data(cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Some(Ok(data))) => self.decoder.push(data),
+                Poll::Ready(Some(Err(fault))) => return Poll::Ready(Some(Err(fault))),
+                Poll::Ready(None) => return Poll::Ready(self.end()),
+            }
+        }
+    }
+
+    /// The body has ended properly; whether the events have as well.
+    fn end(&mut self) -> Option<Result<sse::Block, Fault>> {
+        let decoder = std::mem::replace(&mut self.decoder, sse::Decoder::new(0));
+        if let Some(exchange) = self.exchange.take() {
+            exchange.finish();
+        }
+        let cut = decoder.finish().is_some_and(|rest| !rest.trim_ascii().is_empty());
+        cut.then_some(Err(Fault::CutEvent))
+    }
+}
+
+impl Stream for Events {
+    type Item = Result<Frame, Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let Poll::Ready(block) = self.poll_block(cx) else { return Poll::Pending };
+        Poll::Ready(match block {
+            Some(Ok(block)) => Some(Ok(Frame::Block(block))),
+            Some(Err(fault)) => {
+                self.attempt.failed(fault.verdict().0);
+                if let Some(exchange) = self.exchange.take() {
+                    exchange.discard();
+                }
+                Some(Err(fault.at(&self.upstream)))
+            }
+            None => {
+                self.attempt.answered();
+                None
+            }
+        })
+    }
+}

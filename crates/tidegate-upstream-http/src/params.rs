@@ -1,0 +1,184 @@
+//! What an upstream needs to know, and the same after it was checked.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use http::{
+    HeaderMap, HeaderValue, Uri,
+    uri::{PathAndQuery, Scheme},
+};
+use rustls::pki_types::ServerName;
+
+/// How to reach one MCP server, and how long to wait for what.
+#[derive(Clone)]
+pub struct Params {
+    /// The upstream's name as configured; errors carry it.
+    pub name: Arc<str>,
+    /// The MCP endpoint: scheme `http` or `https`, authority, path.
+    pub url: Uri,
+    /// How long resolving the name, connecting and the TLS handshake may take together.
+    pub connect_timeout: Duration,
+    /// How long the head of the response may take, counted from when the request starts to leave.
+    pub request_timeout: Duration,
+    /// How long a response body may pause. Streams of what the server says unasked may pause
+    /// forever.
+    pub idle_timeout: Duration,
+    /// How many connections calls may use at once; streams of what the server says unasked have
+    /// as many of their own.
+    pub max_connections: usize,
+    /// How many calls may wait for a connection; one more is refused at once.
+    pub max_waiting: usize,
+    /// How long a call may wait for a connection.
+    pub acquire_timeout: Duration,
+    /// How long an unused connection is kept.
+    pub pool_idle: Duration,
+    /// The largest JSON body, and the largest event of a stream, in bytes.
+    pub max_response: usize,
+    /// Certificates to trust beside those of the system, as PEM.
+    pub ca_pem: Option<Vec<u8>>,
+    /// Headers that every request carries, whatever the client sent under these names.
+    pub headers: HeaderMap,
+}
+
+/// Why an upstream cannot be set up.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SetupError {
+    /// The scheme is neither `http` nor `https`.
+    #[error("the URL must begin with http:// or https://")]
+    Scheme,
+    /// The URL names no host, or one that no certificate can be for.
+    #[error("the URL has no valid host")]
+    Host,
+    /// The URL has a user name or password in it.
+    #[error("the URL must not contain credentials")]
+    Credentials,
+    /// No connection is allowed.
+    #[error("max_connections must be between 1 and 4294967295")]
+    NoConnections,
+    /// The extra certificates cannot be read.
+    #[error("the extra CA certificates are not valid PEM")]
+    CaPem(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// There is no certificate to trust.
+    #[error("there are no trusted root certificates")]
+    NoRoots,
+    /// The TLS library refuses the settings.
+    #[error("TLS cannot be set up")]
+    Tls(#[source] rustls::Error),
+}
+
+/// A checked URL, in the forms that requests and connections need.
+#[derive(Clone, Debug)]
+pub(crate) struct Target {
+    /// The host without brackets, for resolving.
+    pub(crate) host: String,
+    pub(crate) port: u16,
+    /// The name a certificate must be for; `None` for plain HTTP.
+    pub(crate) server_name: Option<ServerName<'static>>,
+    /// The value of `Host`.
+    pub(crate) authority: HeaderValue,
+    /// The request target.
+    pub(crate) path: Uri,
+    /// What tells this server from others; sessions belong to one.
+    pub(crate) endpoint: Arc<str>,
+}
+
+impl Params {
+    /// The defaults: 2 s to connect, 30 s to the response head, 60 s between bytes, 256
+    /// connections that are kept for 60 s, 16 MiB per message.
+    pub fn new(name: impl Into<Arc<str>>, url: Uri) -> Self {
+        Self {
+            name: name.into(),
+            url,
+            connect_timeout: Duration::from_secs(2),
+            request_timeout: Duration::from_secs(30),
+            idle_timeout: Duration::from_secs(60),
+            max_connections: 256,
+            max_waiting: 1024,
+            acquire_timeout: Duration::from_secs(5),
+            pool_idle: Duration::from_secs(60),
+            max_response: 16 << 20,
+            ca_pem: None,
+            headers: HeaderMap::new(),
+        }
+    }
+}
+
+impl Target {
+    pub(crate) fn read(url: &Uri) -> Result<Self, SetupError> {
+        let tls = match url.scheme() {
+            Some(scheme) if *scheme == Scheme::HTTP => false,
+            Some(scheme) if *scheme == Scheme::HTTPS => true,
+            _ => return Err(SetupError::Scheme),
+        };
+        let authority = url.authority().ok_or(SetupError::Host)?;
+        if authority.as_str().contains('@') {
+            return Err(SetupError::Credentials);
+        }
+        let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
+        if host.is_empty() {
+            return Err(SetupError::Host);
+        }
+        let server_name = match tls {
+            true => Some(ServerName::try_from(host.clone()).map_err(|_| SetupError::Host)?),
+            false => None,
+        };
+        let path = url.path_and_query().cloned();
+        let path = path.unwrap_or_else(|| PathAndQuery::from_static("/"));
+        Ok(Self {
+            port: authority.port_u16().unwrap_or(if tls { 443 } else { 80 }),
+            authority: HeaderValue::from_str(authority.as_str()).map_err(|_| SetupError::Host)?,
+            path: Uri::from(path),
+            endpoint: Arc::from(url.to_string()),
+            host,
+            server_name,
+        })
+    }
+}
+
+impl fmt::Debug for Params {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The headers may hold credentials and the URL a key in its query.
+        f.debug_struct("Params")
+            .field("name", &self.name)
+            .field("host", &self.url.host())
+            .field("connect_timeout", &self.connect_timeout)
+            .field("request_timeout", &self.request_timeout)
+            .field("idle_timeout", &self.idle_timeout)
+            .field("max_connections", &self.max_connections)
+            .field("max_response", &self.max_response)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{SetupError, Target};
+
+    fn read(url: &str) -> Result<Target, SetupError> {
+        Target::read(&url.parse().unwrap())
+    }
+
+    #[test]
+    fn a_url_becomes_what_sockets_and_requests_need() {
+        let cases = [
+            ("http://a.example/mcp?k=v", "a.example", 80, "a.example", "/mcp?k=v"),
+            ("https://a.example:8443", "a.example", 8443, "a.example:8443", "/"),
+            ("http://[::1]:9000/x/", "::1", 9000, "[::1]:9000", "/x/"),
+        ];
+        for (url, host, port, authority, path) in cases {
+            let target = read(url).unwrap();
+            assert_eq!((target.host.as_str(), target.port), (host, port), "{url}");
+            assert_eq!(target.authority, authority, "{url}");
+            assert_eq!(target.path.to_string(), path, "{url}");
+            assert_eq!(target.server_name.is_some(), url.starts_with("https"), "{url}");
+        }
+    }
+
+    #[test]
+    fn urls_that_lead_nowhere_are_refused() {
+        assert!(matches!(read("/mcp"), Err(SetupError::Scheme)));
+        assert!(matches!(read("ftp://a.example/"), Err(SetupError::Scheme)));
+        assert!(matches!(read("http://u:p@a.example/"), Err(SetupError::Credentials)));
+        assert!(matches!(read("https://a_b.-x/"), Err(SetupError::Host)));
+    }
+}

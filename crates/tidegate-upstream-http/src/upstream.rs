@@ -1,0 +1,403 @@
+//! The service: a call in, one request out, a reply back.
+
+use std::{
+    fmt,
+    future::Future,
+    num::NonZeroU32,
+    pin::Pin,
+    sync::{Arc, Weak},
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, response};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use tidegate_pool::{Lease, Pool, Reason};
+use tidegate_protocol::Envelope;
+use tidegate_service::{
+    Body, Call, Cx, Error, EventStream, OnError, Operation, Reply, Tasks, Upstream,
+};
+use tokio::time::{self, Instant};
+use tokio_util::sync::CancellationToken;
+use tower::{Service, service_fn};
+
+use crate::{
+    Params, SetupError, Stats,
+    answer::{self, Asked, Plan},
+    dial::Dialer,
+    events::Events,
+    exchange::{Exchange, Limits},
+    fault::Fault,
+    headers::{self, Always, Purpose},
+    link::{HeadError, Link, Outgoing},
+    params::Target,
+    session,
+    stats::{Attempt, Counters, OpenStream},
+};
+
+/// The longest time between two looks at idle connections.
+const MAX_SWEEP_PERIOD: Duration = Duration::from_secs(5);
+const MIN_SWEEP_PERIOD: Duration = Duration::from_millis(50);
+
+/// An MCP server over Streamable HTTP. Clones share its connections.
+#[derive(Clone)]
+pub struct HttpUpstream(Arc<Core>);
+
+struct Core {
+    name: Arc<str>,
+    dialer: Dialer,
+    always: Always,
+    /// Connections for calls.
+    calls: Pool<Box<Link>>,
+    /// Connections for streams without an end, so that they cannot starve calls.
+    streams: Pool<Box<Link>>,
+    counters: Arc<Counters>,
+    request_timeout: Duration,
+    idle_timeout: Duration,
+    max_response: usize,
+    stopped: CancellationToken,
+}
+
+/// What is sent, and how the answer is to be read.
+struct Plea {
+    request: Outgoing,
+    asked: Asked,
+    /// Whether the server's session id goes with it.
+    in_session: bool,
+    is_initialize: bool,
+    /// Whether the answer is a stream that may be silent for long and has no end.
+    is_endless: bool,
+}
+
+/// What came back.
+enum Answer {
+    Empty,
+    One(Envelope),
+    Events(Exchange),
+}
+
+impl HttpUpstream {
+    /// Sets an upstream up. No connection is made before the first call.
+    ///
+    /// One task, under `tasks`, closes connections that nobody uses; it ends with the last clone.
+    ///
+    /// # Errors
+    ///
+    /// [`SetupError`] says which parameter cannot work.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime.
+    pub fn new(params: Params, tasks: Tasks) -> Result<Self, SetupError> {
+        let target = Target::read(&params.url)?;
+        let max = u32::try_from(params.max_connections).ok().and_then(NonZeroU32::new);
+        let max = max.ok_or(SetupError::NoConnections)?;
+        let pool = |max_waiting| {
+            Pool::new(tidegate_pool::Params {
+                max_waiting,
+                acquire_timeout: params.acquire_timeout,
+                idle_timeout: Some(params.pool_idle),
+                ..tidegate_pool::Params::new(max)
+            })
+        };
+        let counters = Arc::new(Counters::default());
+        let core = Arc::new(Core {
+            calls: pool(params.max_waiting),
+            // A stream takes its place for good, so there is nothing to wait for.
+            streams: pool(0),
+            always: Always { host: target.authority.clone(), configured: params.headers.clone() },
+            dialer: Dialer::new(&params, target, Arc::clone(&counters))?,
+            name: params.name,
+            counters,
+            request_timeout: params.request_timeout,
+            idle_timeout: params.idle_timeout,
+            max_response: params.max_response,
+            stopped: CancellationToken::new(),
+        });
+        let period = (params.pool_idle / 2).clamp(MIN_SWEEP_PERIOD, MAX_SWEEP_PERIOD);
+        let sweep = sweep(Arc::downgrade(&core), core.stopped.clone(), tasks.clone(), period);
+        tasks.spawn("upstream-http-sweep", OnError::Log, sweep);
+        Ok(Self(core))
+    }
+
+    /// The erased form, with one allocation per call less than boxing the service would cost.
+    pub fn into_upstream(self) -> Upstream {
+        Upstream::new(service_fn(move |call| {
+            let core = Arc::clone(&self.0);
+            async move { core.answer(call).await }
+        }))
+    }
+
+    /// What the upstream has open and has done.
+    pub fn stats(&self) -> Stats {
+        Stats {
+            calls: self.0.calls.stats(),
+            streams: self.0.streams.stats(),
+            ..self.0.counters.snapshot()
+        }
+    }
+
+    /// Refuses calls from now on, closes idle connections, and waits for the calls and streams that
+    /// are still going on. How long that may take is up to the caller.
+    ///
+    /// # Cancel safety
+    ///
+    /// The refusal stands even if the wait is dropped; waiting again resumes it.
+    pub async fn stop(&self) {
+        self.0.stopped.cancel();
+        self.0.calls.close();
+        self.0.streams.close();
+        self.0.calls.drained().await;
+        self.0.streams.drained().await;
+    }
+}
+
+impl Service<Call> for HttpUpstream {
+    type Response = Reply;
+    type Error = Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Reply, Error>> + Send>>;
+
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, call: Call) -> Self::Future {
+        let core = Arc::clone(&self.0);
+        Box::pin(async move { core.answer(call).await })
+    }
+}
+
+impl Core {
+    async fn answer(&self, call: Call) -> Result<Reply, Error> {
+        let mut attempt = Attempt::new(Arc::clone(&self.counters));
+        let (head, answer) = match self.exchange(call).await {
+            Ok(answered) => answered,
+            Err(fault) => {
+                attempt.failed(fault.verdict().0);
+                return Err(fault.at(&self.name));
+            }
+        };
+        let body = match answer {
+            Answer::Events(exchange) => {
+                let open = OpenStream::new(Arc::clone(&self.counters));
+                let name = Arc::clone(&self.name);
+                let events = Events::new(exchange, self.max_response, attempt, name, open);
+                Body::Stream(EventStream::new(events))
+            }
+            Answer::Empty => {
+                attempt.answered();
+                Body::Empty
+            }
+            Answer::One(envelope) => {
+                attempt.answered();
+                Body::One(envelope)
+            }
+        };
+        Ok(Reply { status: head.status, headers: headers::end_to_end(head.headers), body })
+    }
+
+    async fn exchange(&self, call: Call) -> Result<(response::Parts, Answer), Fault> {
+        let Call { operation, mut cx } = call;
+        let Some(plea) = self.plead(operation, &mut cx)? else {
+            // There is no session to end.
+            let (head, ()) = Response::new(()).into_parts();
+            return Ok((head, Answer::Empty));
+        };
+        let Plea { request, asked, in_session, is_initialize, is_endless } = plea;
+        let pool = if is_endless { &self.streams } else { &self.calls };
+        let (lease, response) = self.deliver(pool, request, cx.deadline).await?;
+        let (mut head, body) = response.into_parts();
+        let limits = Limits { idle: (!is_endless).then_some(self.idle_timeout), cap: cx.deadline };
+        let exchange = Exchange::new(lease, body, limits);
+        let planned = answer::plan(head.status, &head.headers, asked).and_then(|plan| {
+            if is_initialize && head.status.is_success() {
+                session::keep(&cx, &head.headers, &self.dialer.target().endpoint)?;
+            }
+            Ok(plan)
+        });
+        let plan = match planned {
+            Ok(plan) => plan,
+            Err(fault) => {
+                exchange.discard();
+                return Err(fault);
+            }
+        };
+        if plan == Plan::Done {
+            exchange.skip_now();
+            head.status = StatusCode::OK;
+            return Ok((head, Answer::Empty));
+        }
+        let bare = || answer::bare(head.status, asked, in_session).map(|()| Answer::Empty);
+        let answer = self.read(exchange, plan, bare).await?;
+        Ok((head, answer))
+    }
+
+    /// Reads the body as planned; `bare` decides where only the status counts.
+    async fn read(
+        &self,
+        exchange: Exchange,
+        plan: Plan,
+        bare: impl Fn() -> Result<Answer, Fault>,
+    ) -> Result<Answer, Fault> {
+        match plan {
+            Plan::Events => Ok(Answer::Events(exchange)),
+            Plan::Done | Plan::Skip => exchange.skip().await.map(|()| Answer::Empty),
+            Plan::Bare => {
+                exchange.skip_now();
+                bare()
+            }
+            Plan::MustBeEmpty => match exchange.collect(self.max_response).await? {
+                nothing if nothing.is_empty() => Ok(Answer::Empty),
+                _ => Err(Fault::NotEmpty),
+            },
+            Plan::Json { or_bare } => {
+                let bytes = exchange.collect(self.max_response).await?;
+                if bytes.is_empty() {
+                    return if or_bare { bare() } else { Ok(Answer::Empty) };
+                }
+                match Envelope::parse(bytes) {
+                    Ok(envelope) => Ok(Answer::One(envelope)),
+                    Err(_) if or_bare => bare(),
+                    Err(error) => Err(Fault::Message(error)),
+                }
+            }
+        }
+    }
+
+    /// Makes the request; `None` if there is nothing to ask.
+    fn plead(&self, operation: Operation, cx: &mut Cx) -> Result<Option<Plea>, Fault> {
+        let session = session::id_for(cx, &self.dialer.target().endpoint)?;
+        let headers = std::mem::take(&mut cx.headers);
+        let (mut is_initialize, mut is_endless) = (false, false);
+        let (method, purpose, bytes, asked) = match operation {
+            Operation::Send(envelope) => {
+                match envelope.method().as_deref() {
+                    Some("initialize") => is_initialize = true,
+                    Some("subscriptions/listen") => is_endless = true,
+                    _ => (),
+                }
+                (Method::POST, Purpose::Send, envelope.into_bytes(), Asked::Send)
+            }
+            Operation::Listen { last_event_id } => {
+                is_endless = true;
+                (Method::GET, Purpose::Listen(last_event_id), Bytes::new(), Asked::Listen)
+            }
+            Operation::EndSession if session.is_none() => return Ok(None),
+            Operation::EndSession => (Method::DELETE, Purpose::End, Bytes::new(), Asked::End),
+        };
+        // A server's id is not shown to it where a new session is asked for.
+        let session = session.filter(|_| !is_initialize);
+        let in_session = session.is_some();
+        let request = self.request((method, bytes), headers, purpose, session);
+        Ok(Some(Plea { request, asked, in_session, is_initialize, is_endless }))
+    }
+
+    fn request(
+        &self,
+        (method, bytes): (Method, Bytes),
+        mut headers: HeaderMap,
+        purpose: Purpose,
+        session: Option<HeaderValue>,
+    ) -> Outgoing {
+        self.always.add_to(&mut headers, purpose, session);
+        let mut request = Request::new(Full::new(bytes));
+        *request.method_mut() = method;
+        *request.uri_mut() = self.dialer.target().path.clone();
+        *request.headers_mut() = headers;
+        request
+    }
+
+    /// Sends a request exactly once and waits for the head of its response.
+    ///
+    /// A kept connection that turns out to be closed before anything was written is replaced by a
+    /// new one. That is not a second attempt: the server has seen nothing.
+    async fn deliver(
+        &self,
+        pool: &Pool<Box<Link>>,
+        mut request: Outgoing,
+        cap: Option<Instant>,
+    ) -> Result<(Lease<Box<Link>>, Response<Incoming>), Fault> {
+        let mut lease = pool.checkout_within(cap).await.map_err(Fault::Busy)?;
+        let mut start = lease.taken_at();
+        if cap.is_some_and(|cap| cap <= start) {
+            return Err(Fault::TooLate);
+        }
+        if lease.item().is_none() {
+            start = self.dial_into(&mut lease, cap).await?;
+        }
+        loop {
+            let deadline = start + self.request_timeout;
+            let deadline = cap.map_or(deadline, |cap| cap.min(deadline));
+            let Some(link) = lease.item() else { return Err(Fault::Unsent) };
+            let is_new = link.is_new();
+            let fault = match link.exchange(request, deadline).await {
+                Ok(response) => return Ok((lease, response)),
+                Err(HeadError::Unsent(returned)) if !is_new => {
+                    lease.close(Reason::Broken);
+                    request = *returned;
+                    start = self.dial_into(&mut lease, cap).await?;
+                    continue;
+                }
+                Err(HeadError::Unsent(_)) => Fault::Unsent,
+                Err(HeadError::TimedOut) => {
+                    Fault::HeadTimeout(deadline.saturating_duration_since(start))
+                }
+                Err(HeadError::Failed(fault)) => fault,
+            };
+            lease.retire(Reason::Broken);
+            return Err(fault);
+        }
+    }
+
+    /// Makes a connection for a lease; says when it was ready.
+    async fn dial_into(
+        &self,
+        lease: &mut Lease<Box<Link>>,
+        cap: Option<Instant>,
+    ) -> Result<Instant, Fault> {
+        // Rare and large, so it does not ride along in the future of every call.
+        let link = Box::pin(self.dialer.dial(cap)).await?;
+        lease.fill(Box::new(link));
+        Ok(Instant::now())
+    }
+
+    fn sweep(&self) {
+        let now = Instant::now();
+        self.calls.sweep(now, |link| !link.is_clean());
+        self.streams.sweep(now, |link| !link.is_clean());
+    }
+}
+
+impl Drop for Core {
+    fn drop(&mut self) {
+        self.stopped.cancel();
+    }
+}
+
+/// Looks after idle connections until the upstream is gone or stops.
+async fn sweep(
+    core: Weak<Core>,
+    stopped: CancellationToken,
+    tasks: Tasks,
+    period: Duration,
+) -> Result<(), Error> {
+    loop {
+        tokio::select! {
+            () = stopped.cancelled() => return Ok(()),
+            () = tasks.stopping().cancelled() => return Ok(()),
+            () = time::sleep(period) => (),
+        }
+        match core.upgrade() {
+            Some(core) => core.sweep(),
+            None => return Ok(()),
+        }
+    }
+}
+
+impl fmt::Debug for HttpUpstream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpUpstream").field("name", &self.0.name).finish_non_exhaustive()
+    }
+}
