@@ -1,1 +1,36 @@
-//! Compose the parts into a running proxy.
+//! Compose the parts into a running proxy: lower the configuration, build the stacks, run, stop.
+//!
+//! The only crate that knows all others. It wires; a decision that needs a loop belongs in one of
+//! the parts.
+//!
+//! ```no_run
+//! use tidegate_config::{Flags, load};
+//! use tidegate_gateway::{Gateway, Stop};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let flags = Flags { upstream: Some("http://127.0.0.1:3001/mcp".into()), ..Flags::default() };
+//! let gateway = Gateway::start(load(&flags)?.config).await?;
+//! println!("clients connect to {:?}", gateway.addresses());
+//! let outcome = gateway.stop(Stop::Graceful).await;
+//! assert!(outcome.is_clean());
+//! # Ok(()) }
+//! ```
+//!
+//! The map: [`gateway`] starts and holds everything, `stop` takes it down in order, `stack` says
+//! which layer a call meets when, `rules` chooses routes and filters headers, `lower` turns the
+//! configuration into each part's parameters, `observe` turns counters into metrics and health.
+
+mod census;
+pub mod gateway;
+mod lower;
+mod observe;
+mod rules;
+mod stack;
+mod stop;
+
+pub use crate::{
+    census::Census,
+    gateway::{Finished, Gateway, StartError},
+    stop::{Outcome, Stop},
+};

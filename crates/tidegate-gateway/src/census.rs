@@ -1,0 +1,66 @@
+//! What there is right now. When a gateway has stopped, nothing may be left of any of it.
+
+use std::sync::Arc;
+
+use tidegate_server::Front;
+use tidegate_service::Tasks;
+use tidegate_session::Store;
+
+use crate::stack::Leaf;
+
+/// A count of everything that can leak.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Census {
+    /// Tasks that have not ended.
+    pub tasks: usize,
+    /// Client connections.
+    pub connections: usize,
+    /// Response streams.
+    pub streams: usize,
+    /// Legacy sessions.
+    pub sessions: usize,
+    /// Bytes of request bodies.
+    pub body_bytes: usize,
+    /// Child processes.
+    pub children: usize,
+    /// Calls that upstreams have not answered.
+    pub in_flight: usize,
+    /// Upstream connections that carry a call.
+    pub leases: usize,
+    /// Upstream connections kept for the next call.
+    pub idle_connections: usize,
+}
+
+impl Census {
+    /// Whether nothing is left.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// Everything that can be counted.
+#[derive(Clone, Debug)]
+pub(crate) struct Counted {
+    pub(crate) front: Front,
+    pub(crate) store: Store,
+    pub(crate) leaves: Arc<[(Arc<str>, Leaf)]>,
+    pub(crate) tasks: Vec<Tasks>,
+}
+
+impl Counted {
+    pub(crate) fn census(&self) -> Census {
+        let front = self.front.stats();
+        let mut census = Census {
+            tasks: self.tasks.iter().map(Tasks::alive).sum(),
+            connections: front.connections_open,
+            streams: front.streams_open,
+            sessions: self.store.stats().open,
+            body_bytes: front.body_bytes,
+            ..Census::default()
+        };
+        for (_, leaf) in &*self.leaves {
+            leaf.count_into(&mut census);
+        }
+        census
+    }
+}

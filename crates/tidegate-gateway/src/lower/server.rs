@@ -1,0 +1,37 @@
+//! The server's parameters.
+
+use tidegate_config::Config;
+use tidegate_server::{Limits, Params, Security, Timeouts};
+
+pub(crate) fn server(config: &Config) -> Params {
+    let (limits, timeouts) = (&config.limits, &config.timeouts);
+    Params {
+        limits: Limits {
+            max_body: limits.max_body,
+            max_header_bytes: limits.max_header_bytes,
+            max_header_value: limits.max_header_value,
+            max_headers: limits.max_headers,
+            max_uri: limits.max_uri,
+            max_connections: limits.max_connections,
+            body_budget: limits.body_budget,
+            max_depth: u16::try_from(limits.max_depth).unwrap_or(u16::MAX),
+            max_batch: limits.max_batch,
+        },
+        timeouts: Timeouts {
+            first_byte: timeouts.first_byte,
+            headers: timeouts.headers,
+            body_idle: timeouts.body_idle,
+            keep_alive: timeouts.keep_alive,
+            write_stall: timeouts.write_stall,
+            ..Timeouts::default()
+        },
+        security: security(config),
+    }
+}
+
+pub(crate) fn security(config: &Config) -> Security {
+    Security {
+        allowed_hosts: config.security.allowed_hosts.clone(),
+        allowed_origins: config.security.allowed_origins.clone(),
+    }
+}

@@ -1,0 +1,163 @@
+//! What operators see: every part's counters as metrics, and health with its reasons.
+
+use std::sync::Arc;
+
+use tidegate_protocol::rpc;
+use tidegate_server::{
+    Refused,
+    observe::{Health, Sources},
+};
+use tidegate_telemetry::{CONTENT_TYPE, Counter, Gauge, Label, Samples, Telemetry};
+use tokio_util::sync::CancellationToken;
+
+use crate::{census::Counted, stack::Leaf};
+
+/// The sources of the ops listener.
+pub(crate) fn sources(
+    telemetry: &Telemetry,
+    counted: &Counted,
+    draining: &CancellationToken,
+) -> Sources {
+    let fed = counted.clone();
+    telemetry.register_source(move |samples| feed(&fed, samples));
+    let (telemetry, counted, draining) = (telemetry.clone(), counted.clone(), draining.clone());
+    Sources {
+        health: Arc::new(move || health(&counted, draining.is_cancelled())),
+        metrics: Arc::new(move || telemetry.render()),
+        metrics_type: CONTENT_TYPE,
+    }
+}
+
+fn feed(counted: &Counted, samples: &mut Samples) {
+    server(counted, samples);
+    sessions(counted, samples);
+    for (name, leaf) in &*counted.leaves {
+        match leaf {
+            Leaf::Http(http, endpoint) => connections(name, endpoint, &http.stats(), samples),
+            Leaf::Stdio(stdio) => children(name, &stdio.stats(), samples),
+        }
+    }
+}
+
+fn server(counted: &Counted, samples: &mut Samples) {
+    let stats = counted.front.stats();
+    samples.gauge(Gauge::ConnectionsOpen, &[], stats.connections_open);
+    samples.counter(Counter::ConnectionsAccepted, &[], stats.connections_accepted);
+    samples.counter(Counter::ConnectionsRefused, &[], stats.connections_refused);
+    samples.gauge(Gauge::DownstreamStreamsOpen, &[], stats.streams_open);
+    samples.gauge(Gauge::RequestBodies, &[], stats.body_bytes);
+    for (reason, count) in Refused::ALL.iter().zip(stats.refused) {
+        samples.counter(Counter::RequestsRefused, &[(Label::Reason, reason.as_str())], count);
+    }
+}
+
+fn sessions(counted: &Counted, samples: &mut Samples) {
+    let stats = counted.store.stats();
+    samples.gauge(Gauge::SessionsOpen, &[], stats.open);
+    samples.counter(Counter::SessionsStarted, &[], stats.created);
+    samples.counter(Counter::SessionsRefused, &[], stats.refused);
+    for (cause, count) in [
+        ("client", stats.ended_by_client),
+        ("idle", stats.ended_idle),
+        ("upstream", stats.ended_by_upstream),
+        ("shutdown", stats.ended_by_shutdown),
+    ] {
+        samples.counter(Counter::SessionsEnded, &[(Label::Cause, cause)], count);
+    }
+}
+
+fn connections(
+    name: &str,
+    endpoint: &str,
+    stats: &tidegate_upstream_http::Stats,
+    samples: &mut Samples,
+) {
+    let labels = [(Label::Upstream, name), (Label::Endpoint, endpoint)];
+    // Calls and long streams have a pool each, so that streams cannot starve calls; a series that
+    // is given twice is the sum.
+    for pool in [&stats.calls, &stats.streams] {
+        samples.gauge(Gauge::HttpConnectionsMax, &labels, pool.max);
+        samples.gauge(Gauge::HttpConnectionsAvailable, &labels, pool.available);
+        samples.gauge(Gauge::HttpConnectionsIdle, &labels, pool.idle);
+        samples.gauge(Gauge::HttpConnectionsInUse, &labels, pool.in_use);
+        samples.gauge(Gauge::HttpWaiting, &labels, pool.waiting);
+        samples.counter(Counter::HttpConnectionsOpened, &labels, pool.created);
+        samples.counter(Counter::HttpConnectionsReused, &labels, pool.reused);
+        for (cause, count) in [
+            ("broken", pool.closed.broken),
+            ("idle", pool.closed.idle),
+            ("lifetime", pool.closed.lifetime),
+            ("abandoned", pool.closed.abandoned),
+            ("shutdown", pool.closed.shutdown),
+        ] {
+            let [upstream, endpoint] = labels;
+            let labels = [upstream, endpoint, (Label::Cause, cause)];
+            samples.counter(Counter::HttpConnectionsClosed, &labels, count);
+        }
+        for (reason, count) in [("full", pool.refused), ("timeout", pool.timed_out)] {
+            let [upstream, endpoint] = labels;
+            let labels = [upstream, endpoint, (Label::Reason, reason)];
+            samples.counter(Counter::HttpRefused, &labels, count);
+        }
+    }
+}
+
+fn children(name: &str, stats: &tidegate_upstream_stdio::Stats, samples: &mut Samples) {
+    let labels = [(Label::Upstream, name)];
+    samples.gauge(Gauge::StdioChildren, &labels, stats.running);
+    samples.gauge(Gauge::StdioInFlight, &labels, stats.in_flight);
+    samples.counter(Counter::StdioSpawns, &labels, stats.spawned);
+    samples.counter(Counter::StdioSpawnFailures, &labels, stats.spawn_failed);
+    samples.counter(Counter::StdioGarbageLines, &labels, stats.garbage_lines);
+    samples.counter(Counter::StdioAsksRefused, &labels, stats.asks_refused);
+    samples.counter(Counter::StdioViolations, &labels, stats.violations);
+    samples.counter(Counter::StdioStderrLines, &labels, stats.stderr_lines);
+    samples.counter(Counter::StdioStderrLinesDropped, &labels, stats.stderr_dropped);
+    for (cause, count) in [
+        ("late_answer", stats.late_answers),
+        ("unknown_answer", stats.unknown_answers),
+        ("duplicate_answer", stats.duplicate_answers),
+        ("stray_client_answer", stats.stray_client_answers),
+        ("notification", stats.notifications_dropped),
+    ] {
+        let labels = [(Label::Upstream, name), (Label::Cause, cause)];
+        samples.counter(Counter::StdioDroppedMessages, &labels, count);
+    }
+    for (cause, count) in [
+        ("stopped", stats.exits.stopped),
+        ("finished", stats.exits.finished),
+        ("failed", stats.exits.failed),
+        ("signaled", stats.exits.signaled),
+        ("broken", stats.exits.broken),
+    ] {
+        let labels = [(Label::Upstream, name), (Label::Cause, cause)];
+        samples.counter(Counter::StdioExits, &labels, count);
+    }
+}
+
+fn health(counted: &Counted, draining: bool) -> Health {
+    let census = counted.census();
+    let mut report = format!(
+        r#"{{"live":true,"ready":{},"reason":"{}","connections":{},"streams":{},"sessions":{},"upstreams":{{"#,
+        !draining,
+        if draining { "draining" } else { "serving" },
+        census.connections,
+        census.streams,
+        census.sessions,
+    );
+    for (place, (name, leaf)) in counted.leaves.iter().enumerate() {
+        let comma = if place == 0 { "" } else { "," };
+        let (kind, detail) = match leaf {
+            Leaf::Http(http, _) => ("http", format!(r#""connections_in_use":{}"#, leases(http))),
+            Leaf::Stdio(stdio) => ("stdio", format!(r#""processes":{}"#, stdio.stats().running)),
+        };
+        report.push_str(&format!(r#"{comma}{}:{{"kind":"{kind}",{detail}}}"#, rpc::quote(name)));
+    }
+    report.push_str("}}\n");
+    Health { ready: !draining, report }
+}
+
+fn leases(http: &tidegate_upstream_http::HttpUpstream) -> usize {
+    let stats = http.stats();
+    stats.calls.in_use + stats.streams.in_use
+}
