@@ -1,3 +1,7 @@
-//! The binary: parse, run, map errors to exit codes.
+//! The binary: hands its arguments to the command line and its exit code to the system.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    tidegate_cli::run(std::env::args_os())
+}
