@@ -196,7 +196,6 @@ fn big(args: &Object) -> Outcome {
 async fn ask(call: Call, args: Object) -> Outcome {
     let question = argument::<String>(&args, "question")?
         .unwrap_or_else(|| "What is your favorite color?".to_owned());
-    call.open().await;
     let form = Question::form(&question, &json!({ "answer": { "type": "string" } }), &["answer"]);
     let answers = call.gather(vec![("answer", form)], None).await?;
     let text = match (answers.action("answer").as_str(), answers.field("answer", "answer")) {

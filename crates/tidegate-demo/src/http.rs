@@ -274,3 +274,67 @@ async fn post_request(
     };
     reply::json(StatusCode::BAD_REQUEST, message::error(Some(&request.id), &error))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Arc, time::Duration};
+
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::{TcpListener, TcpStream},
+        task::JoinSet,
+        time::{sleep, timeout},
+    };
+
+    use super::serve;
+    use crate::{Options, server::Server};
+
+    /// Waits until that many are listening.
+    async fn listeners(server: &Server, count: usize) {
+        let reached = async {
+            while server.hub.len() != count {
+                sleep(Duration::from_millis(2)).await;
+            }
+        };
+        timeout(Duration::from_secs(10), reached).await.expect("the listeners did not come or go");
+    }
+
+    async fn listen(address: std::net::SocketAddr) -> TcpStream {
+        let body = r#"{"jsonrpc":"2.0","id":1,"method":"subscriptions/listen","params":{"notifications":{},"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{}}}}"#;
+        let head = format!(
+            "POST /mcp HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\naccept: */*\r\nmcp-protocol-version: 2026-07-28\r\nmcp-method: subscriptions/listen\r\ncontent-length: {}\r\n\r\n",
+            body.len()
+        );
+        let mut socket = TcpStream::connect(address).await.expect("connect");
+        socket.write_all(format!("{head}{body}").as_bytes()).await.expect("send");
+        let mut answer = [0; 12];
+        socket.read_exact(&mut answer).await.expect("receive");
+        assert_eq!(&answer, b"HTTP/1.1 200");
+        socket
+    }
+
+    #[tokio::test]
+    async fn a_modern_client_that_hangs_up_ends_its_call() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
+        let address = listener.local_addr().expect("address");
+        let server = Server::new(Options::default());
+        let mut tasks = JoinSet::new();
+        tasks.spawn(serve(Arc::clone(&server), listener, std::future::pending()));
+
+        let (one, two) = (listen(address).await, listen(address).await);
+        listeners(&server, 2).await;
+        drop(one);
+        listeners(&server, 1).await;
+
+        // Dropping the server ends what is left, and nothing keeps what its peers share.
+        tasks.shutdown().await;
+        listeners(&server, 0).await;
+        let freed = async {
+            while Arc::strong_count(&server) > 1 {
+                sleep(Duration::from_millis(2)).await;
+            }
+        };
+        timeout(Duration::from_secs(10), freed).await.expect("something outlived the server");
+        drop(two);
+    }
+}

@@ -133,7 +133,6 @@ async fn missing_capability(call: Call) -> Outcome {
 }
 
 async fn streaming_elicitation(call: Call) -> Outcome {
-    call.open().await;
     call.progress(50, 100, "about to ask").await;
     let answers = call.gather(vec![("name", text_form("Who is there?", "name"))], None).await?;
     Ok(json::text(&format!("Streaming complete: {}", told(&answers, "name"))))
