@@ -26,6 +26,9 @@ pub(crate) struct Options {
     /// Test the release build.
     #[arg(long)]
     release: bool,
+    /// Test this binary, instead of building one.
+    #[arg(long, conflicts_with = "release")]
+    binary: Option<PathBuf>,
     /// Only these spec versions, as the suite names them.
     #[arg(long, value_delimiter = ',')]
     version: Vec<String>,
@@ -56,7 +59,12 @@ pub(crate) fn run(place: &Place, options: &Options) -> anyhow::Result<bool> {
             Lane::Direct,
             run_versions(place, &suite, &versions, Lane::Direct, url)?,
         )]),
-        None => run_lanes(place, &suite, &versions, &build(place, options.release)?)?,
+        None => run_lanes(
+            place,
+            &suite,
+            &versions,
+            &binary(place, options.release, options.binary.as_deref())?,
+        )?,
     };
     let verdict = verdict::judge(&versions, &lanes);
     for version in &versions {
@@ -75,8 +83,16 @@ pub(crate) fn run(place: &Place, options: &Options) -> anyhow::Result<bool> {
     Ok(passed)
 }
 
-/// Builds the proxy; returns its path.
-pub(crate) fn build(place: &Place, release: bool) -> anyhow::Result<PathBuf> {
+/// The proxy to test: the given one, or one built now.
+pub(crate) fn binary(
+    place: &Place,
+    release: bool,
+    given: Option<&Path>,
+) -> anyhow::Result<PathBuf> {
+    given.map_or_else(|| build(place, release), |path| Ok(path.to_path_buf()))
+}
+
+fn build(place: &Place, release: bool) -> anyhow::Result<PathBuf> {
     let mut cargo = place.cargo();
     cargo.args(["build", "--package", "tidegate"]);
     if release {

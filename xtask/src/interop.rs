@@ -9,6 +9,7 @@ mod jobs;
 mod verdict;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Mutex;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -16,11 +17,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, anyhow, ensure};
 use clap::Args;
 
-use crate::conformance::build;
 use crate::place::Place;
 use crate::process::run_captured;
 use crate::servers::{self, Demo, Upstream};
-use crate::{table, tools};
+use crate::{conformance, table, tools};
 use clients::Client;
 use jobs::{Commands, Job, Kind, Way};
 use verdict::Outcome;
@@ -34,6 +34,9 @@ pub(crate) struct Options {
     /// Test the release build.
     #[arg(long)]
     release: bool,
+    /// Test this binary, instead of building one.
+    #[arg(long, conflicts_with = "release")]
+    binary: Option<PathBuf>,
     /// Only these clients, for example `python-2.3.0`.
     #[arg(long, value_delimiter = ',')]
     client: Vec<String>,
@@ -86,7 +89,7 @@ struct Runner<'a> {
     place: &'a Place,
     clients: BTreeMap<String, Client>,
     commands: Commands,
-    binary: std::path::PathBuf,
+    binary: PathBuf,
     /// The servers over HTTP that take any number of sessions, by kind.
     http: BTreeMap<Kind, servers::Endpoint>,
 }
@@ -98,9 +101,9 @@ impl<'a> Runner<'a> {
         let mut http = BTreeMap::new();
         let script = reference.file("@modelcontextprotocol/server-everything", "dist/index.js");
         http.insert(Kind::Everything, servers::everything_http(place, &node, &script)?);
-        let mut binary = std::path::PathBuf::new();
+        let mut binary = PathBuf::new();
         if !options.direct {
-            binary = build(place, options.release)?;
+            binary = conformance::binary(place, options.release, options.binary.as_deref())?;
             http.insert(Kind::Demo, Demo::Paged.over_http(place, &binary)?);
         }
         let commands = Commands::new(&node, &reference, &binary);
