@@ -1,0 +1,262 @@
+//! Starting, binding and ending processes.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use serde_json::json;
+use tidegate_service::{Kind, Operation, Retry};
+use tidegate_testkit::procs;
+use tokio::{runtime::Builder, time::Instant};
+
+use crate::rig::{Rig, eventually, gone, initialize, params, pid, within};
+
+#[tokio::test]
+async fn each_session_has_a_process_of_its_own_in_a_group_of_its_own() {
+    let rig = Rig::new(&[]);
+    let (one, two) = (rig.client().await, rig.client().await);
+    let first = pid(&one.tool("pid", json!({})).await);
+    let second = pid(&two.tool("pid", json!({})).await);
+    assert_ne!(first, second);
+    assert_eq!(first, pid(&one.tool("pid", json!({})).await));
+    assert_eq!(procs::in_group(first).into_iter().collect::<Vec<_>>(), [first]);
+    assert_eq!((rig.upstream.stats().running, rig.upstream.stats().spawned), (2, 2));
+    rig.end().await;
+    assert!(!procs::is_running(first) && !procs::is_running(second));
+}
+
+#[tokio::test]
+async fn the_process_sees_its_arguments_and_environment_and_nothing_else() {
+    let canary = std::env::vars().next().expect("this process has an environment").0;
+    let words = ["$(touch x)", "; rm -rf /", "a b", "`id`", "--quoted=\"'", ""];
+    let mut params = params(&words);
+    params.env = BTreeMap::from([("TIDEGATE_TEST".into(), "$HOME \"x\"".into())]);
+    params.cwd = Some("/".into());
+    let rig = Rig::with(params);
+    let client = rig.client().await;
+    let arguments = client.tool("args", json!({})).await;
+    assert_eq!(arguments["args"].as_array().unwrap()[1..], words.map(|word| json!(word)));
+    let environment = client.tool("env", json!({})).await;
+    assert_eq!(environment["env"], json!({"TIDEGATE_TEST": "$HOME \"x\""}), "{canary} leaked");
+    assert_eq!(client.tool("cwd", json!({})).await["cwd"], "/");
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn a_session_that_is_dropped_takes_its_process_tree_along() {
+    let rig = Rig::new(&[]);
+    let client = rig.client().await;
+    let server = pid(&client.tool("pid", json!({})).await);
+    let grandchild = pid(&client.tool("fork", json!({"ignore_term": true})).await);
+    assert!(procs::is_running(grandchild));
+    drop(client);
+    gone(server).await;
+    gone(grandchild).await;
+    eventually("reaping", || rig.upstream.stats().running == 0).await;
+    assert_eq!(rig.upstream.stats().exits.stopped, 1);
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn ending_a_session_answers_at_once_and_ends_its_process() {
+    let rig = Rig::new(&["--ignore-eof", "--ignore-term"]);
+    let client = rig.client().await;
+    let server = pid(&client.tool("pid", json!({})).await);
+    let mut listening = client.listen().await;
+    let asked = Instant::now();
+    let reply = client.operate(Operation::EndSession).await.unwrap();
+    assert!(asked.elapsed() < Duration::from_millis(100));
+    assert_eq!(reply.status, 200);
+    assert!(within(futures_util::StreamExt::next(&mut listening)).await.is_none());
+    assert!(procs::is_running(server), "it ignores what it can");
+    let error = client.error(&client.call(1, "pid", json!({}))).await;
+    assert_eq!(error.kind, Kind::SessionUnknown);
+    gone(server).await;
+    // End of stdin, then SIGTERM, each given its time; then SIGKILL.
+    let took = asked.elapsed();
+    assert!((900..3_000).contains(&took.as_millis()), "{took:?}");
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn a_session_that_somebody_else_ends_loses_its_process() {
+    let rig = Rig::new(&[]);
+    let client = rig.client().await;
+    let server = pid(&client.tool("pid", json!({})).await);
+    client.session.as_ref().unwrap().end();
+    gone(server).await;
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn stop_ends_every_kind_of_process_within_its_graces() {
+    let rig = Rig::new(&["--ignore-term", "--ignore-eof", "--fork", "--stderr-flood"]);
+    let mut groups = Vec::new();
+    let mut clients = Vec::new();
+    for _ in 0..5 {
+        let client = rig.client().await;
+        groups.push(pid(&client.tool("pid", json!({})).await));
+        clients.push(client);
+    }
+    assert!(groups.iter().all(|group| procs::in_group(*group).len() >= 2));
+    let asked = Instant::now();
+    within(rig.upstream.stop()).await;
+    assert!(asked.elapsed() < Duration::from_secs(4), "{:?}", asked.elapsed());
+    assert!(groups.iter().all(|group| procs::in_group(*group).is_empty()));
+    for client in &clients {
+        assert!(client.session.as_ref().unwrap().is_ended());
+    }
+    let error = rig.stranger().error(&initialize()).await;
+    assert_eq!((error.kind, error.retry), (Kind::Draining, Retry::NotSent));
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn a_stop_that_nobody_waits_for_happens_all_the_same() {
+    let rig = Rig::new(&[]);
+    let client = rig.client().await;
+    let server = pid(&client.tool("pid", json!({})).await);
+    assert!(futures_util::FutureExt::now_or_never(rig.upstream.stop()).is_none());
+    gone(server).await;
+    rig.end().await;
+}
+
+#[test]
+fn a_runtime_that_ends_without_a_stop_leaves_no_process() {
+    let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+    let rig = Rig::new(&["--ignore-term", "--ignore-eof", "--fork"]);
+    let (client, group) = runtime.block_on(async {
+        let client = rig.client().await;
+        let group = pid(&client.tool("pid", json!({})).await);
+        (client, group)
+    });
+    assert!(procs::in_group(group).len() >= 2);
+    drop(runtime);
+    let waiter = Builder::new_current_thread().enable_all().build().unwrap();
+    waiter.block_on(eventually("the end of the group", || procs::in_group(group).is_empty()));
+    drop(client);
+    assert_eq!(rig.upstream.stats().running, 0);
+}
+
+#[tokio::test]
+async fn what_outlives_its_parent_dies_with_the_group() {
+    let rig = Rig::new(&[]);
+    let client = rig.client().await;
+    let grandchild = pid(&client.tool("fork", json!({"ignore_term": true})).await);
+    let error = client.error(&client.call(1, "exit", json!({"code": 0}))).await;
+    assert_eq!(error.kind, Kind::Died);
+    gone(grandchild).await;
+    assert_eq!(rig.upstream.stats().exits.finished, 1);
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn two_hundred_sessions_leave_nothing_behind() {
+    let rig = Rig::new(&["--fork"]);
+    drop(rig.client().await);
+    eventually("reaping", || rig.upstream.stats().running == 0).await;
+    let mut groups = Vec::new();
+    for round in 0..20 {
+        let mut clients = Vec::new();
+        for _ in 0..10 {
+            let client = rig.client().await;
+            groups.push(pid(&client.tool("pid", json!({})).await));
+            clients.push(client);
+        }
+        if round % 2 == 0 {
+            for client in &clients {
+                client.operate(Operation::EndSession).await.unwrap();
+            }
+        }
+    }
+    eventually("reaping", || rig.upstream.stats().running == 0).await;
+    assert!(groups.iter().all(|group| procs::in_group(*group).is_empty()));
+    assert!(procs::zombies().is_disjoint(&groups.into_iter().collect()));
+    let stats = rig.upstream.stats();
+    assert_eq!((stats.spawned, stats.exits.stopped), (201, 201));
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn a_program_that_cannot_be_started_is_told_without_its_path() {
+    for (command, cwd) in
+        [("/no/such/secret-program", None), ("sh", Some("/no/such/secret-folder"))]
+    {
+        let mut params = params(&[]);
+        params.command = vec![command.into()];
+        params.cwd = cwd.map(Into::into);
+        let rig = Rig::with(params);
+        let client = rig.stranger();
+        let error = client.error(&initialize()).await;
+        assert_eq!((error.kind, error.retry), (Kind::Unreachable, Retry::NotSent));
+        assert!(!error.message().contains("secret"), "{error}");
+        assert_eq!(error.upstream(), Some("scripted"));
+        let error = rig.modern().error(&rig.modern().call(1, "echo", json!({}))).await;
+        assert_eq!((error.kind, error.retry), (Kind::Unreachable, Retry::NotSent));
+        assert_eq!(rig.upstream.stats().spawn_failed, 2);
+        rig.end().await;
+    }
+}
+
+#[tokio::test]
+async fn a_process_that_ends_while_it_starts_ends_the_session() {
+    for arguments in [["--exit-at-start", "7"], ["--initialize", "exit"]] {
+        let rig = Rig::new(&arguments);
+        let client = rig.stranger();
+        let error = client.error(&initialize()).await;
+        assert_eq!((error.kind, error.retry), (Kind::Unreachable, Retry::NotSent), "{error}");
+        assert!(!error.message().contains("canary"), "stderr is not for clients");
+        assert!(client.session.as_ref().unwrap().is_ended());
+        eventually("reaping", || rig.upstream.stats().exits.failed == 1).await;
+        rig.end().await;
+    }
+}
+
+#[tokio::test]
+async fn a_process_that_does_not_start_in_time_is_ended() {
+    let mut params = params(&["--initialize", "silent"]);
+    params.start_timeout = Duration::from_millis(200);
+    let rig = Rig::with(params);
+    let client = rig.stranger();
+    let error = client.error(&initialize()).await;
+    assert_eq!((error.kind, error.retry), (Kind::Timeout, Retry::NotSent));
+    assert!(error.message().ends_with("for the server process to start"), "{error}");
+    eventually("reaping", || rig.upstream.stats().running == 0).await;
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn a_handshake_that_is_refused_is_passed_on_and_ends_the_session() {
+    let rig = Rig::new(&["--initialize", "error"]);
+    let client = rig.stranger();
+    let answer = client.ask(&initialize()).await;
+    assert_eq!((&answer["id"], &answer["error"]["code"]), (&json!("init"), &json!(-32602)));
+    assert!(client.session.as_ref().unwrap().is_ended());
+    eventually("reaping", || rig.upstream.stats().running == 0).await;
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn a_handshake_is_answered_by_one_message_even_if_the_server_chats() {
+    let rig = Rig::new(&["--initialize", "log", "--garbage-at-start"]);
+    let client = rig.client().await;
+    let mut listening = client.listen().await;
+    assert_eq!(crate::rig::next(&mut listening).await["params"]["data"], "starting");
+    assert_eq!(rig.upstream.stats().garbage_lines, 3);
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn sessions_are_required_bound_once_and_ours() {
+    let rig = Rig::new(&[]);
+    let mut nobody = rig.stranger();
+    nobody.session = None;
+    assert_eq!(nobody.error(&initialize()).await.kind, Kind::SessionMissing);
+    let stranger = rig.stranger();
+    let call = stranger.call(1, "pid", json!({}));
+    assert_eq!(stranger.error(&call).await.kind, Kind::SessionUnknown);
+    assert!(stranger.session.as_ref().unwrap().bind(std::sync::Arc::new(7)));
+    assert_eq!(stranger.error(&call).await.kind, Kind::SessionUnknown);
+    let client = rig.client().await;
+    assert_eq!(client.error(&initialize()).await.kind, Kind::BadRequest);
+    assert_eq!(rig.upstream.stats().spawned, 1);
+    rig.end().await;
+}
