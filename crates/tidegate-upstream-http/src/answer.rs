@@ -98,6 +98,9 @@ fn check_framing(status: StatusCode, headers: &HeaderMap) -> Result<(), Fault> {
     match (lengths.next(), codings.next()) {
         (Some(_), Some(_)) => Err(Fault::Framing("content-length and transfer-encoding")),
         (Some(_), None) if lengths.next().is_some() => Err(Fault::Framing("two lengths")),
+        (Some(length), None) if !length.as_bytes().iter().all(u8::is_ascii_digit) => {
+            Err(Fault::Framing("a length that is no number"))
+        }
         (None, Some(coding)) if codings.next().is_some() || !is(coding, "chunked") => {
             Err(Fault::Framing("a transfer-encoding other than chunked"))
         }
@@ -175,6 +178,7 @@ mod tests {
             (Asked::Send, 200, "content-type: application/json|content-encoding: gzip", broken),
             (Asked::Send, 200, "content-length: 2|transfer-encoding: chunked", broken),
             (Asked::Send, 200, "content-length: 2|content-length: 2", broken),
+            (Asked::Send, 200, "content-length: 2, 2", broken),
             (Asked::Send, 200, "transfer-encoding: gzip, chunked", broken),
             (Asked::Send, 200, "transfer-encoding: chunked|transfer-encoding: chunked", broken),
             (Asked::Listen, 200, EVENTS, Ok(Plan::Events)),

@@ -25,7 +25,8 @@ pub(crate) struct Events {
     decoder: sse::Decoder,
     attempt: Attempt,
     upstream: Arc<str>,
-    _open: OpenStream,
+    /// `None` after the end.
+    open: Option<OpenStream>,
 }
 
 impl Events {
@@ -37,7 +38,7 @@ impl Events {
         open: OpenStream,
     ) -> Self {
         let decoder = sse::Decoder::new(max_event);
-        Self { exchange: Some(exchange), decoder, attempt, upstream, _open: open }
+        Self { exchange: Some(exchange), decoder, attempt, upstream, open: Some(open) }
     }
 
     fn poll_block(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<sse::Block, Fault>>> {
@@ -74,6 +75,7 @@ impl Stream for Events {
         Poll::Ready(match block {
             Some(Ok(block)) => Some(Ok(Frame::Block(block))),
             Some(Err(fault)) => {
+                self.open = None;
                 self.attempt.failed(fault.verdict().0);
                 if let Some(exchange) = self.exchange.take() {
                     exchange.discard();
@@ -81,6 +83,7 @@ impl Stream for Events {
                 Some(Err(fault.at(&self.upstream)))
             }
             None => {
+                self.open = None;
                 self.attempt.answered();
                 None
             }

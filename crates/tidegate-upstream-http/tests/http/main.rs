@@ -1,0 +1,10 @@
+//! The upstream against peers that follow a script, byte by byte, on real sockets.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+mod calls;
+mod faults;
+mod framing;
+mod sessions;
+mod streams;
+mod support;
+mod tls;
