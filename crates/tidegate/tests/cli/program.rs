@@ -72,6 +72,13 @@ impl Program {
         Running { child, stdout }
     }
 
+    /// Starts and leaves running, with errors kept for [`Running::end_logged`].
+    pub(crate) fn start_logged(&self, args: &[&str], vars: &[(&str, &str)]) -> Running {
+        let mut child = self.command(args, vars).spawn().unwrap();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        Running { child, stdout }
+    }
+
     fn command(&self, args: &[&str], vars: &[(&str, &str)]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
         command
@@ -118,6 +125,16 @@ impl Running {
         let mut rest = String::new();
         self.stdout.read_to_string(&mut rest).unwrap();
         (self.child.wait().unwrap().code(), rest)
+    }
+}
+
+impl Running {
+    /// Waits for the end and gives what was logged.
+    pub(crate) fn end_logged(mut self) -> String {
+        let mut log = String::new();
+        self.child.stderr.take().unwrap().read_to_string(&mut log).unwrap();
+        self.child.wait().unwrap();
+        log
     }
 }
 
