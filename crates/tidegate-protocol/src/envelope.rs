@@ -13,6 +13,7 @@ mod batch;
 mod differential;
 mod edit;
 mod error;
+mod grammar;
 mod head;
 mod plain;
 mod scan;

@@ -4,7 +4,8 @@ use bytes::Bytes;
 
 use super::{
     Limits, ParseError, ParseErrorKind,
-    scan::{Fault, Scanner, Step},
+    grammar::{Fault, Step},
+    scan::Scanner,
 };
 
 /// Cuts a batch into its elements, which share the batch's buffer and are valid JSON but not

@@ -2,7 +2,8 @@
 
 use super::{
     Kind, Limits, ParseError, ParseErrorKind,
-    scan::{Fault, Scanner, Step, Watch},
+    grammar::{Fault, Step},
+    scan::{Scanner, Watch},
     span::Span,
 };
 use crate::{
