@@ -46,6 +46,15 @@ impl Response {
         self.json()["error"]["code"].as_i64().unwrap_or_default()
     }
 
+    /// The one message of a JSON body, or the last one of an event stream.
+    pub fn message(&self) -> serde_json::Value {
+        if self.header("content-type") == Some("text/event-stream") {
+            assert!(self.is_whole, "the stream was cut: {}", self.text());
+            return self.events().pop().expect("a message");
+        }
+        self.json()
+    }
+
     /// The messages of an event stream.
     pub fn events(&self) -> Vec<serde_json::Value> {
         self.text()
@@ -94,12 +103,17 @@ pub async fn method(
     path: &str,
     headers: &[(&str, &str)],
 ) -> Response {
+    raw(address, &request(method, path, headers)).await
+}
+
+/// A request without a body.
+pub fn request(method: &str, path: &str, headers: &[(&str, &str)]) -> Vec<u8> {
     let mut request = format!("{method} {path} HTTP/1.1\r\nhost: localhost\r\n");
     for (name, value) in headers {
         request.push_str(&format!("{name}: {value}\r\n"));
     }
     request.push_str("\r\n");
-    raw(address, request.as_bytes()).await
+    request.into_bytes()
 }
 
 /// Sends bytes on a fresh connection and reads one response.
@@ -157,6 +171,18 @@ impl Connection {
             (Vec::new(), true)
         };
         Response { status, headers, body, is_whole }
+    }
+
+    /// Reads responses until the peer closes the connection.
+    pub async fn responses(&mut self) -> Vec<Response> {
+        let mut responses = Vec::new();
+        loop {
+            let response = self.response().await;
+            if response.status == 0 {
+                return responses;
+            }
+            responses.push(response);
+        }
     }
 
     /// Reads the head of a response; `None` if the connection closes first.

@@ -23,11 +23,17 @@
     reason = "test support: a broken expectation is a failed test"
 )]
 
+mod binary;
+pub mod client;
 pub mod http;
 mod proxy;
 mod recorder;
+mod script;
 
 pub use crate::{
-    proxy::{Proxy, modern_headers},
+    binary::{Binary, program},
+    client::Client,
+    proxy::{Proxy, http_upstream, modern_headers, stdio_upstream},
     recorder::{Recorded, Recorder},
+    script::{Exchange, Scripted},
 };

@@ -16,12 +16,8 @@ pub struct Proxy {
 impl Proxy {
     /// Starts a gateway from the text of a configuration file. Listeners and ops take free ports
     /// unless the text says otherwise.
-    pub async fn start(upstreams: &str) -> Self {
-        let mut file = tempfile::Builder::new().suffix(".yaml").tempfile().unwrap();
-        let text = format!(
-            "version: 1\nlisteners: [{{ address: 127.0.0.1:0 }}]\nops: {{ address: 127.0.0.1:0 }}\n{upstreams}"
-        );
-        file.write_all(text.as_bytes()).unwrap();
+    pub async fn start(text: &str) -> Self {
+        let file = config_file(text);
         let flags = Flags { config: Some(file.path().to_owned()), ..Flags::default() };
         let loaded = load(&flags).unwrap_or_else(|report| panic!("{text}\n{report}"));
         Self { gateway: Gateway::start(loaded.config).await.unwrap() }
@@ -29,18 +25,22 @@ impl Proxy {
 
     /// A gateway in front of one HTTP upstream, at `/mcp`.
     pub async fn to_url(url: &str) -> Self {
-        Self::start(&format!("upstreams: {{ it: {{ url: \"{url}\" }} }}\n")).await
+        Self::to_url_with(url, "").await
+    }
+
+    /// The same with further settings.
+    pub async fn to_url_with(url: &str, settings: &str) -> Self {
+        Self::start(&format!("{settings}\n{}", http_upstream(url))).await
     }
 
     /// A gateway in front of the testkit's stdio server in this mode, at `/mcp`.
     pub async fn to_stdio(mode: &[&str]) -> Self {
-        let program = tidegate_testkit::stdio_bin();
-        let command: Vec<String> = std::iter::once(program.display().to_string())
-            .chain(mode.iter().map(ToString::to_string))
-            .map(|word| format!("{word:?}"))
-            .collect();
-        let command = command.join(", ");
-        Self::start(&format!("upstreams: {{ it: {{ stdio: {{ command: [{command}] }} }} }}\n")).await
+        Self::to_stdio_with(mode, "").await
+    }
+
+    /// The same with further settings.
+    pub async fn to_stdio_with(mode: &[&str], settings: &str) -> Self {
+        Self::start(&format!("{settings}\n{}", stdio_upstream(mode, ""))).await
     }
 
     /// Where clients connect.
@@ -66,21 +66,6 @@ impl Proxy {
     /// Takes the handle out, to drop it for instance.
     pub fn into_gateway(self) -> Gateway {
         self.gateway
-    }
-
-    /// Opens a legacy session and returns its id.
-    pub async fn open_session(&self, version: &str) -> String {
-        let body = format!(
-            r#"{{"jsonrpc":"2.0","id":0,"method":"initialize","params":{{"protocolVersion":"{version}","capabilities":{{}},"clientInfo":{{"name":"test","version":"1"}}}}}}"#
-        );
-        let answer = http::post(self.address(), &[], &body).await;
-        assert_eq!(answer.status, 200, "{answer:?}");
-        let id = answer.header("mcp-session-id").expect("a session id").to_owned();
-        let headers = [("mcp-session-id", &*id), ("mcp-protocol-version", version)];
-        let ready = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
-        let accepted = http::post(self.address(), &headers, ready).await;
-        assert_eq!(accepted.status, 202, "{accepted:?}");
-        id
     }
 
     /// Asserts that the proxy still serves: a fresh connection gets a sane answer.
@@ -113,4 +98,37 @@ pub fn modern_headers<'a>(method: &'a str, name: Option<&'a str>) -> Vec<(&'a st
     let mut headers = vec![("mcp-protocol-version", "2026-07-28"), ("mcp-method", method)];
     headers.extend(name.map(|name| ("mcp-name", name)));
     headers
+}
+
+/// The part of a configuration that names one HTTP upstream.
+pub fn http_upstream(url: &str) -> String {
+    format!("upstreams: {{ it: {{ url: \"{url}\" }} }}\n")
+}
+
+/// The part of a configuration that names the testkit's stdio server in this mode; `settings` are
+/// further ones of the upstream, each with a comma before it.
+pub fn stdio_upstream(mode: &[&str], settings: &str) -> String {
+    let program = tidegate_testkit::stdio_bin();
+    let command: Vec<String> = std::iter::once(program.display().to_string())
+        .chain(mode.iter().map(ToString::to_string))
+        .map(|word| format!("{word:?}"))
+        .collect();
+    let command = command.join(", ");
+    format!("upstreams: {{ it: {{ stdio: {{ command: [{command}]{settings} }} }} }}\n")
+}
+
+/// A configuration file with this text, on free ports unless the text says otherwise.
+pub(crate) fn config_file(text: &str) -> tempfile::NamedTempFile {
+    let mut file = tempfile::Builder::new().suffix(".yaml").tempfile().unwrap();
+    let mut whole = String::from("version: 1\n");
+    for (key, default) in
+        [("listeners", "[{ address: 127.0.0.1:0 }]"), ("ops", "{ address: 127.0.0.1:0 }")]
+    {
+        if !text.lines().any(|line| line.starts_with(&format!("{key}:"))) {
+            whole.push_str(&format!("{key}: {default}\n"));
+        }
+    }
+    whole.push_str(text);
+    file.write_all(whole.as_bytes()).unwrap();
+    file
 }

@@ -83,7 +83,7 @@ async fn serve(mut stream: TcpStream, requests: Arc<Mutex<Vec<Recorded>>>) {
     }
 }
 
-async fn next_request(stream: &mut TcpStream, read: &mut Vec<u8>) -> Option<Recorded> {
+pub(crate) async fn next_request(stream: &mut TcpStream, read: &mut Vec<u8>) -> Option<Recorded> {
     let end = loop {
         if let Some(end) = read.windows(4).position(|window| window == b"\r\n\r\n") {
             break end + 4;

@@ -64,6 +64,8 @@ impl Guard {
             return Err(malformed("more than one Host header"));
         }
         let host = match host {
+            // Required whatever the target says (RFC 9112, 3.2).
+            None if head.version < Version::HTTP_2 => return Err(malformed("no Host header")),
             None => None,
             Some(host) => Some(authority(host).ok_or_else(|| malformed("invalid Host header"))?),
         };
@@ -71,6 +73,9 @@ impl Guard {
         let host = match (head.uri.authority(), host) {
             (Some(target), Some(host)) if !same_authority(target, &host) => {
                 return Err(malformed("the request target and the Host header differ"));
+            }
+            (Some(target), _) if target.as_str().contains('@') => {
+                return Err(malformed("the request target names a user"));
             }
             (Some(target), _) => target.clone(),
             (None, Some(host)) => host,
@@ -225,6 +230,8 @@ mod tests {
         check(true, "/mcp", &[], Some(400));
         check(true, "/mcp", &[("host", "localhost"), ("host", "localhost")], Some(400));
         check(true, "http://169.254.169.254/mcp", &[("host", "localhost")], Some(400));
+        check(true, "http://localhost/mcp", &[], Some(400));
+        check(true, "http://user@localhost/mcp", &[("host", "localhost")], Some(400));
         check(true, "http://localhost/mcp", &[("host", "localhost")], None);
     }
 
