@@ -42,6 +42,15 @@ pub fn resident_kib() -> u64 {
     line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or_default()
 }
 
+/// The processor time that this process has used, without its children, in hundredths of a second.
+#[must_use]
+pub fn cpu_centiseconds() -> u64 {
+    let text = fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let fields = text.rsplit(')').next().unwrap_or_default().split_whitespace();
+    // User and system time are the 14th and 15th field; the name, which is cut off, is the 2nd.
+    fields.skip(11).take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum()
+}
+
 struct Stat {
     state: char,
     parent: u32,

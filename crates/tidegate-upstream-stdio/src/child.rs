@@ -12,7 +12,7 @@ mod spawn;
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll},
     time::Duration,
@@ -50,6 +50,8 @@ pub(crate) struct Child {
     /// The queue has room again, or will never have.
     room: Notify,
     stop: CancellationToken,
+    /// It did not do what it was started for.
+    blamed: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -95,6 +97,7 @@ impl Child {
             work: Notify::new(),
             room: Notify::new(),
             stop,
+            blamed: AtomicBool::new(false),
         }
     }
 
@@ -204,6 +207,15 @@ impl Child {
     /// Begins the end of the process, which its task carries out.
     pub(crate) fn release(&self) {
         self.stop.cancel();
+    }
+
+    /// Notes that the process has failed although it lives: its end is to be explained.
+    pub(crate) fn blame(&self) {
+        self.blamed.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_blamed(&self) -> bool {
+        self.blamed.load(Ordering::Relaxed)
     }
 
     /// Refuses everything new.

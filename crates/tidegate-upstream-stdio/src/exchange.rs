@@ -3,6 +3,9 @@
 //! An [`Exchange`] is the guard of a request that was queued. Dropped before its end, it leaves:
 //! a modern request is then cancelled, a legacy one goes on without a reader.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     borrow::Cow,
     future::poll_fn,
@@ -82,6 +85,7 @@ impl Exchange {
     ) -> Result<Self, Refused> {
         let started = Instant::now();
         let id = child.mint();
+        let client_id = keep(request, &client_id);
         let opening = opening(request, &client_id, era, started);
         let nature = opening.nature;
         let line = rekeyed(request, id, opening.token.as_ref());
@@ -247,9 +251,12 @@ pub(crate) fn waited(time: Duration, what: &str) -> Cow<'static, str> {
     }
 }
 
+/// The id in a form that does not keep a large message alive.
+fn keep(request: &Envelope, id: &Id) -> Id {
+    if request.len() > 4096 { id.detach() } else { id.clone() }
+}
+
 fn opening(request: &Envelope, client_id: &Id, era: Era, now: Instant) -> Opening {
-    // A table entry must not keep a large message alive.
-    let keep = |id: &Id| if request.len() > 4096 { id.detach() } else { id.clone() };
     let method = request.method();
     let (nature, task) = match (era, method.as_deref().unwrap_or_default()) {
         (Era::Legacy, "initialize") => (Nature::Handshake, None),
@@ -260,8 +267,8 @@ fn opening(request: &Envelope, client_id: &Id, era: Era, now: Instant) -> Openin
         _ => (Nature::Plain, None),
     };
     Opening {
-        client_id: keep(client_id),
-        token: request.progress_token().as_ref().map(keep),
+        client_id: client_id.clone(),
+        token: request.progress_token().map(|token| keep(request, &token)),
         nature,
         task,
         logs: era == Era::Modern && request.log_level().is_some(),

@@ -42,9 +42,9 @@ pub(crate) struct Pipes {
 pub(crate) struct Io {
     child: Arc<Child>,
     pid: u32,
-    process: Process,
-    // Dropped after `process`; both only signal, and the runtime reaps.
+    // Before the process: its number is the group's, and must not be reaped first.
     group: Group,
+    process: Process,
     stdin: Option<ChildStdin>,
     stdout: Pipe<ChildStdout>,
     stderr: Pipe<ChildStderr>,
@@ -261,7 +261,7 @@ impl Io {
             Ok(_) | Err(_) => &counters.exit_signaled,
         };
         counter.increment();
-        if stopped && !broken {
+        if stopped && !broken && !self.child.is_blamed() {
             debug!(upstream = %name, pid, ended, "server process stopped");
         } else {
             let stderr = self.log.tail();

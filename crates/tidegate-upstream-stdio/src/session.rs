@@ -123,6 +123,9 @@ async fn initialize(
     deadline: Option<Instant>,
 ) -> Result<Reply, Error> {
     let name = &host.params.name;
+    if session.is_ended() {
+        return Err(Error::refused(Kind::SessionUnknown, "the session has ended").at(name));
+    }
     if session.is_bound() {
         let message = "the session is initialized already";
         return Err(Error::refused(Kind::BadRequest, message).at(name));
@@ -138,7 +141,10 @@ async fn initialize(
         return Err(Error::refused(Kind::BadRequest, message).at(name));
     }
     let patience = Patience { silence: host.params.start_timeout, deadline };
-    let greeted = greet(child, request, client_id, patience).await;
+    let greeted = greet(Arc::clone(&child), request, client_id, patience).await;
+    if greeted.is_err() {
+        child.blame();
+    }
     if !greeted.as_ref().is_ok_and(|answer| answer.kind() == MessageKind::Response) {
         // There is no session without a handshake.
         session.end();

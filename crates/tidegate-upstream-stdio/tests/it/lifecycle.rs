@@ -149,6 +149,27 @@ async fn what_outlives_its_parent_dies_with_the_group() {
 }
 
 #[tokio::test]
+async fn what_has_left_the_group_delays_nothing() {
+    let rig = Rig::new(&[]);
+    let client = rig.client().await;
+    let first = pid(&client.tool("fork", json!({"setsid": true})).await);
+    let asked = Instant::now();
+    // It holds the pipes open, so that their end does not come.
+    let error = client.error(&client.call(1, "exit", json!({"code": 3}))).await;
+    assert!(error.message().contains("exit status 3"), "{error}");
+    assert!(asked.elapsed() < Duration::from_millis(500), "{:?}", asked.elapsed());
+    let client = rig.client().await;
+    let second = pid(&client.tool("fork", json!({"setsid": true})).await);
+    let asked = Instant::now();
+    rig.end().await;
+    assert!(asked.elapsed() < Duration::from_secs(2), "{:?}", asked.elapsed());
+    for escaped in [first, second] {
+        let status = std::process::Command::new("kill").args(["-9", &escaped.to_string()]).status();
+        assert!(status.unwrap().success(), "a session of its own is out of reach of a group");
+    }
+}
+
+#[tokio::test]
 async fn two_hundred_sessions_leave_nothing_behind() {
     let rig = Rig::new(&["--fork"]);
     drop(rig.client().await);

@@ -1,0 +1,268 @@
+//! Exchanges against a process that the test plays, on a paused clock.
+
+use std::{collections::BTreeMap, future::Future, pin::pin, sync::Arc, time::Duration};
+
+use futures_util::{FutureExt as _, StreamExt as _};
+use serde_json::{Value, json};
+use tidegate_protocol::{Bytes, Envelope, Era, Id};
+use tidegate_service::{Body, Error, Kind, Reply, Retry};
+use tokio::time::{self, Instant};
+use tokio_util::sync::CancellationToken;
+
+use super::{Exchange, Patience};
+use crate::{
+    child::{Child, Death, Refused},
+    demux::Mode,
+    params::Params,
+    stats::Counters,
+};
+
+const SILENCE: Duration = Duration::from_secs(300);
+
+/// A process without a process: what would go to its stdin is read by the test, which answers.
+#[derive(Clone)]
+struct Stage {
+    child: Arc<Child>,
+    counters: Arc<Counters>,
+    era: Era,
+}
+
+impl Stage {
+    fn new(era: Era, max_in_flight: usize) -> Self {
+        let params = Params {
+            name: "stage".into(),
+            command: Vec::new(),
+            env: BTreeMap::new(),
+            cwd: None,
+            start_timeout: SILENCE,
+            stop_grace: SILENCE,
+            max_line: 1 << 20,
+            max_in_flight,
+            request_timeout: SILENCE,
+        };
+        let mode = if era == Era::Legacy { Mode::Session } else { Mode::Shared };
+        let counters = Arc::<Counters>::default();
+        let stop = CancellationToken::new();
+        let child = Child::new(Arc::new(params), Arc::clone(&counters), mode, stop);
+        Self { child: Arc::new(child), counters, era }
+    }
+
+    fn call(
+        &self,
+        deadline: Option<Instant>,
+    ) -> impl Future<Output = Result<Reply, Error>> + use<> {
+        let request = json!({"jsonrpc": "2.0", "id": "c", "method": "tools/call",
+            "params": {"_meta": {"progressToken": "t"}}});
+        self.send(&request, deadline)
+    }
+
+    fn send(
+        &self,
+        request: &Value,
+        deadline: Option<Instant>,
+    ) -> impl Future<Output = Result<Reply, Error>> + use<> {
+        let request = Envelope::parse(Bytes::from(request.to_string())).unwrap();
+        let Self { child, era, .. } = self.clone();
+        async move {
+            let id = request.id().unwrap();
+            let patience = Patience { silence: SILENCE, deadline };
+            let exchange = Exchange::start(child, &request, id, era, patience).await;
+            exchange.unwrap().reply().await
+        }
+    }
+
+    /// What the process would read.
+    fn reads(&self) -> Vec<Value> {
+        let taken = self.child.look(|state| {
+            let chunks: Vec<_> = std::iter::from_fn(|| state.queue.take()).collect();
+            chunks.concat()
+        });
+        self.child.made_room();
+        let lines = taken.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+        lines.map(|line| serde_json::from_slice(line).unwrap()).collect()
+    }
+
+    fn says(&self, message: &Value) {
+        let message = Envelope::parse(Bytes::from(message.to_string())).unwrap();
+        self.child.change(|state, fx| state.demux.receive(message, Instant::now(), fx));
+    }
+
+    fn in_flight(&self) -> usize {
+        self.counters.snapshot().in_flight
+    }
+}
+
+fn progress(token: impl Into<Value>) -> Value {
+    json!({"jsonrpc": "2.0", "method": "notifications/progress",
+        "params": {"progressToken": token.into(), "progress": 1}})
+}
+
+#[tokio::test(start_paused = true)]
+async fn silence_ends_a_call_at_its_time_and_the_process_is_told() {
+    for era in [Era::Legacy, Era::Modern] {
+        let stage = Stage::new(era, 8);
+        let start = Instant::now();
+        let error = stage.call(None).await.expect_err("nobody answers");
+        assert_eq!(start.elapsed(), SILENCE);
+        assert_eq!(error.message(), "waited 300 s for the server process to answer");
+        assert_eq!((error.kind, error.retry), (Kind::Timeout, Retry::Never));
+        let lines = stage.reads();
+        assert_eq!(lines.len(), 2);
+        assert_eq!(lines[1]["method"], "notifications/cancelled");
+        assert_eq!(lines[1]["params"]["requestId"], lines[0]["id"]);
+        assert_eq!(stage.in_flight(), 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handshake_is_never_cancelled() {
+    let stage = Stage::new(Era::Legacy, 8);
+    let hello = json!({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {}});
+    stage.send(&hello, None).await.expect_err("nobody answers");
+    assert_eq!(stage.reads().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_earlier_deadline_counts_and_progress_does_not_move_it() {
+    let stage = Stage::new(Era::Modern, 8);
+    let start = Instant::now();
+    let mut call = pin!(stage.call(Some(start + SILENCE / 3)));
+    assert!((&mut call).now_or_never().is_none());
+    time::advance(SILENCE / 6).await;
+    stage.says(&progress("1"));
+    let Body::Stream(mut stream) = call.await.unwrap().body else { panic!("expected a stream") };
+    stream.next().await.unwrap().unwrap();
+    let error = stream.next().await.unwrap().expect_err("nobody answers");
+    assert_eq!((error.kind, start.elapsed()), (Kind::Timeout, SILENCE / 3));
+    assert!(stream.next().await.is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_sign_of_life_renews_the_patience() {
+    let stage = Stage::new(Era::Legacy, 8);
+    let start = Instant::now();
+    let mut call = pin!(stage.call(None));
+    assert!((&mut call).now_or_never().is_none());
+    time::advance(SILENCE / 2).await;
+    stage.says(&progress("1"));
+    let Body::Stream(mut stream) = call.await.unwrap().body else { panic!("expected a stream") };
+    stream.next().await.unwrap().unwrap();
+    for _ in 0..3 {
+        time::advance(SILENCE / 2).await;
+        assert!(stream.next().now_or_never().is_none());
+        stage.says(&progress("1"));
+        stream.next().await.unwrap().unwrap();
+    }
+    stream.next().await.unwrap().expect_err("nobody answers");
+    assert_eq!(start.elapsed(), SILENCE * 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_subscription_waits_without_end_once_it_runs() {
+    let stage = Stage::new(Era::Modern, 8);
+    let listen = json!({"jsonrpc": "2.0", "id": 5, "method": "subscriptions/listen", "params": {}});
+    let error = stage.send(&listen, None).await.expect_err("no acknowledgement");
+    assert_eq!(error.kind, Kind::Timeout);
+    let mut call = pin!(stage.send(&listen, Some(Instant::now() + SILENCE)));
+    assert!((&mut call).now_or_never().is_none());
+    let news = json!({"jsonrpc": "2.0", "method": "notifications/subscriptions/acknowledged",
+        "params": {"_meta": {"io.modelcontextprotocol/subscriptionId": 2}}});
+    stage.says(&news);
+    let Body::Stream(mut stream) = call.await.unwrap().body else { panic!("expected a stream") };
+    stream.next().await.unwrap().unwrap();
+    let year = Duration::from_secs(86_400 * 365);
+    assert!(time::timeout(year, stream.next()).await.is_err());
+    assert_eq!(stage.in_flight(), 1);
+    drop(stream);
+    assert_eq!(stage.in_flight(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_legacy_call_that_was_left_is_given_up_when_its_time_is_up() {
+    let stage = Stage::new(Era::Legacy, 8);
+    assert!(stage.call(None).now_or_never().is_none());
+    assert_eq!((stage.in_flight(), stage.reads().len()), (1, 1));
+    let due = stage.child.look(|state| state.demux.due()).expect("it has an expiry");
+    assert_eq!(due, Instant::now() + SILENCE);
+    // Whoever keeps the time was told to look again.
+    assert!(stage.child.work().notified().now_or_never().is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn callers_wait_for_room_within_their_time_and_in_bounded_number() {
+    let stage = Stage::new(Era::Legacy, 4);
+    let large =
+        json!({"jsonrpc": "2.0", "id": 1, "method": "m", "params": {"x": "y".repeat(900_000)}});
+    let start = |deadline| {
+        let request = Envelope::parse(Bytes::from(large.to_string())).unwrap();
+        let child = Arc::clone(&stage.child);
+        async move {
+            let patience = Patience { silence: SILENCE, deadline };
+            Exchange::start(child, &request, Id::from_u64(1), Era::Legacy, patience).await
+        }
+    };
+    let queued = start(None).await.unwrap();
+    let began = Instant::now();
+    let mut waiting: Vec<_> = (1..4).map(|_| Box::pin(start(Some(began + SILENCE / 2)))).collect();
+    for call in &mut waiting {
+        assert!(call.now_or_never().is_none());
+    }
+    assert!(matches!(start(None).await, Err(Refused::Full)));
+    // A dropped one makes room for another.
+    waiting.pop();
+    let mut last = pin!(start(None));
+    assert!((&mut last).now_or_never().is_none());
+    for call in waiting {
+        let refused = call.await.expect_err("nobody reads");
+        assert!(matches!(refused, Refused::Stuck(time) if time == SILENCE / 2));
+    }
+    assert_eq!(stage.in_flight(), 1, "those who waited sent nothing");
+    assert_eq!(stage.reads().len(), 1);
+    let second = last.await.unwrap();
+    assert_eq!(stage.in_flight(), 2);
+    stage.child.die(&Arc::new(Death::Silent));
+    drop((queued, second));
+    assert_eq!(stage.in_flight(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn death_reaches_callers_who_wait_for_room_as_not_sent() {
+    let stage = Stage::new(Era::Modern, 4);
+    let large =
+        json!({"jsonrpc": "2.0", "id": 1, "method": "m", "params": {"x": "y".repeat(2_000_000)}});
+    let mut first = pin!(stage.send(&large, None));
+    assert!((&mut first).now_or_never().is_none());
+    let request = Envelope::parse(Bytes::from(large.to_string())).unwrap();
+    let patience = Patience { silence: SILENCE, deadline: None };
+    let child = Arc::clone(&stage.child);
+    let mut second = pin!(Exchange::start(child, &request, Id::from_u64(1), Era::Modern, patience));
+    assert!((&mut second).now_or_never().is_none());
+    stage.child.die(&Arc::new(Death::Oversized(7)));
+    assert!(matches!(second.await, Err(Refused::Gone)));
+    assert_eq!(first.await.expect_err("it died").kind, Kind::Protocol);
+    assert!(stage.reads().is_empty(), "nothing is kept for the dead");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_keeps_its_type_both_ways() {
+    let stage = Stage::new(Era::Modern, 8);
+    for token in [json!("tok"), json!(-3), json!("4")] {
+        let request = json!({"jsonrpc": "2.0", "id": 1, "method": "m",
+            "params": {"_meta": {"progressToken": token}}});
+        let mut call = pin!(stage.send(&request, None));
+        assert!((&mut call).now_or_never().is_none());
+        let line = stage.reads().pop().unwrap();
+        let ours = &line["params"]["_meta"]["progressToken"];
+        assert_eq!(ours.is_string(), token.is_string());
+        stage.says(&progress(ours.clone()));
+        let Body::Stream(mut stream) = call.await.unwrap().body else {
+            panic!("expected a stream")
+        };
+        let Some(Ok(tidegate_service::Frame::Message(message))) = stream.next().await else {
+            panic!("expected a message")
+        };
+        let told: Value = serde_json::from_slice(message.bytes()).unwrap();
+        assert_eq!(told["params"]["progressToken"], token);
+    }
+    assert_eq!(stage.in_flight(), 0);
+}
