@@ -151,7 +151,10 @@ fn expected(world: &World) -> Config {
 
 #[test]
 fn every_key_reaches_the_configuration() {
-    let world = World::with_yaml(ALL).var("TOKEN", "s3cret").var("LANGUAGE", "fr");
+    let world = World::with_yaml(ALL)
+        .var("TOKEN", "s3cret")
+        .var("LANGUAGE", "fr")
+        .var("HOME", "/not/inherited");
     assert_eq!(world.config(), expected(&world));
 }
 

@@ -130,6 +130,11 @@ fn the_flag_only_ways_show_their_flags() {
     let mut world = World::new();
     world.flags.command = vec!["server".to_owned()];
     assert!(world.show().contains("# flag -- COMMAND\n"), "{}", world.show());
+    let empty = world.show().lines().any(|line| {
+        line.split_once("  # ")
+            .is_some_and(|(value, source)| (value.trim(), source) == ("env: {}", "default"))
+    });
+    assert!(empty, "{}", world.show());
     world.flags.demo = true;
     assert!(world.show().contains("# flag --demo\n"), "{}", world.show());
 }
