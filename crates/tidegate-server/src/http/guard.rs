@@ -74,8 +74,8 @@ impl Guard {
             (Some(target), Some(host)) if !same_authority(target, &host) => {
                 return Err(malformed("the request target and the Host header differ"));
             }
-            (Some(target), _) if target.as_str().contains('@') => {
-                return Err(malformed("the request target names a user"));
+            (Some(target), _) if !is_plain(target) => {
+                return Err(malformed("the request target names no plain host"));
             }
             (Some(target), _) => target.clone(),
             (None, Some(host)) => host,
@@ -159,9 +159,18 @@ fn hides(value: &HeaderValue) -> bool {
 }
 
 fn authority(value: &HeaderValue) -> Option<Authority> {
-    let text = value.to_str().ok()?;
-    let authority: Authority = text.parse().ok()?;
-    (!text.contains('@') && !authority.host().is_empty()).then_some(authority)
+    value.to_str().ok()?.parse().ok().filter(is_plain)
+}
+
+/// Whether an authority is a host and perhaps a port. The parser also takes a user, and any text
+/// in place of the port.
+fn is_plain(authority: &Authority) -> bool {
+    let host = authority.host();
+    let port = authority.as_str().strip_prefix(host);
+    !host.is_empty()
+        && port.is_some_and(|port| {
+            port.is_empty() || port == ":" || authority.port_u16().is_some()
+        })
 }
 
 fn same_authority(target: &Authority, host: &Authority) -> bool {
@@ -223,6 +232,9 @@ mod tests {
             ("127.0.0.1.evil.example", Some(403)),
             ("a@localhost", Some(400)),
             ("b/../", Some(400)),
+            ("localhost:evil.example", Some(400)),
+            ("localhost:99999", Some(400)),
+            ("localhost:", None),
             ("", Some(400)),
         ] {
             check(true, "/mcp", &[("host", host)], expected);
@@ -231,6 +243,7 @@ mod tests {
         check(true, "/mcp", &[("host", "localhost"), ("host", "localhost")], Some(400));
         check(true, "http://169.254.169.254/mcp", &[("host", "localhost")], Some(400));
         check(true, "http://localhost/mcp", &[], Some(400));
+        check(true, "http://localhost:x/mcp", &[("host", "localhost")], Some(400));
         check(true, "http://user@localhost/mcp", &[("host", "localhost")], Some(400));
         check(true, "http://localhost/mcp", &[("host", "localhost")], None);
     }
