@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import warnings
 from contextlib import asynccontextmanager
 from typing import Any
@@ -11,7 +10,7 @@ import anyio
 import httpx2
 import mcp_types as types
 from conn import Human, Inbox, RpcFailure, Target
-from mcp import Client, MCPError, StdioServerParameters
+from mcp import Client, MCPError, StdioServerParameters, stdio_client
 from mcp.client.streamable_http import streamable_http_client
 
 LISTS = {
@@ -30,16 +29,36 @@ def plain(model: Any) -> dict[str, Any]:
     return model.model_dump(by_alias=True, mode="json", exclude_none=True)
 
 
-class _LateAnswers(logging.Handler):
-    """This SDK only logs an answer that nobody waits for any more, so count it there."""
+class _Tap:
+    """A read stream that counts the results passing by; an error may be the SDK's own."""
 
-    def __init__(self, conn: Conn) -> None:
-        super().__init__(logging.DEBUG)
+    def __init__(self, inner: Any, conn: Conn) -> None:
+        self._inner = inner
         self._conn = conn
 
-    def emit(self, record: logging.LogRecord) -> None:
-        if "unknown/late request id" in record.getMessage():
-            self._conn.late_answers += 1
+    def _count(self, item: Any) -> Any:
+        if isinstance(getattr(item, "message", None), types.JSONRPCResponse):
+            self._conn.results += 1
+        return item
+
+    async def receive(self) -> Any:
+        return self._count(await self._inner.receive())
+
+    def __aiter__(self) -> _Tap:
+        return self
+
+    async def __anext__(self) -> Any:
+        return self._count(await self._inner.__anext__())
+
+    async def __aenter__(self) -> _Tap:
+        await self._inner.__aenter__()
+        return self
+
+    async def __aexit__(self, *error: Any) -> Any:
+        return await self._inner.__aexit__(*error)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
 
 
 class Conn:
@@ -52,6 +71,7 @@ class Conn:
         self.session_id: str | None = None
         self.hello: dict[str, Any] = {}
         self.late_answers = 0
+        self.results = 0
 
     knows_modern = True
 
@@ -80,11 +100,14 @@ class Conn:
         return await self._rpc(self.client.call_tool(name, arguments, meta=meta))
 
     async def call_then_cancel(self, name: str, arguments: dict[str, Any], after: float, watch: float) -> None:
-        """Cancel a call `after` seconds and count an answer to it within `watch` seconds."""
+        """Cancel a call after `after` seconds; whatever answers within `watch` seconds is late."""
         with anyio.move_on_after(after):
             await self.client.call_tool(name, arguments)
             self.late_answers += 1
+        # Nothing else is open, so any result that still comes is an answer to the cancelled call.
+        before = self.results
         await anyio.sleep(watch)
+        self.late_answers += self.results - before
 
     async def read(self, uri: str) -> dict[str, Any]:
         return await self._rpc(self.client.read_resource(uri, cache_mode="bypass"))
@@ -150,9 +173,11 @@ def _callbacks(conn: Conn) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def _server(target: Target, conn: Conn) -> Any:
+async def _streams(target: Target, conn: Conn) -> Any:
     if target.command:
-        yield StdioServerParameters(command=target.command[0], args=target.command[1:])
+        parameters = StdioServerParameters(command=target.command[0], args=target.command[1:])
+        async with stdio_client(parameters) as (read, write):
+            yield _Tap(read, conn), write
         return
 
     async def note_session(response: httpx2.Response) -> None:
@@ -160,25 +185,21 @@ async def _server(target: Target, conn: Conn) -> Any:
 
     hooks = {"response": [note_session]}
     async with httpx2.AsyncClient(timeout=httpx2.Timeout(20, read=60), event_hooks=hooks) as http:
-        yield streamable_http_client(target.url, http_client=http)
+        async with streamable_http_client(target.url, http_client=http) as (read, write):
+            yield _Tap(read, conn), write
 
 
 @asynccontextmanager
 async def connect(target: Target, human: Human) -> Any:
     """Open a client in its default mode, which probes for the modern era first."""
     conn = Conn(human)
-    dispatcher = logging.getLogger("mcp.shared.jsonrpc_dispatcher")
-    dispatcher.setLevel(logging.DEBUG)
-    dispatcher.propagate = False
-    dispatcher.addHandler(_LateAnswers(conn))
-    async with _server(target, conn) as server:
-        async with Client(server, **_callbacks(conn)) as client:
-            conn.client = client
-            info = client.server_info
-            conn.hello = {
-                "protocolVersion": client.protocol_version,
-                "serverInfo": plain(info) if info else {},
-                "capabilities": plain(client.server_capabilities),
-                "instructions": client.instructions,
-            }
-            yield conn
+    async with Client(_streams(target, conn), **_callbacks(conn)) as client:
+        conn.client = client
+        info = client.server_info
+        conn.hello = {
+            "protocolVersion": client.protocol_version,
+            "serverInfo": plain(info) if info else {},
+            "capabilities": plain(client.server_capabilities),
+            "instructions": client.instructions,
+        }
+        yield conn

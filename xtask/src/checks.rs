@@ -31,6 +31,8 @@ pub(crate) struct Options {
 pub(crate) enum Outcome {
     Passed(String),
     Failed(String),
+    /// It cannot be done here, for this reason.
+    Skipped(String),
 }
 
 /// True when every chosen step passed.
@@ -48,6 +50,7 @@ pub(crate) fn run(place: &Place, options: &Options) -> anyhow::Result<bool> {
     let start = Instant::now();
     let mut rows = Vec::new();
     let mut failed = Vec::new();
+    let mut skipped = 0;
     for (number, step) in (1..).zip(&steps) {
         println!("\n[{number}/{}] {}: {}", steps.len(), step.name, step.about);
         let step_start = Instant::now();
@@ -59,6 +62,10 @@ pub(crate) fn run(place: &Place, options: &Options) -> anyhow::Result<bool> {
                 failed.push(step.name);
                 ("FAILED", detail)
             }
+            Outcome::Skipped(reason) => {
+                skipped += 1;
+                ("skipped", reason)
+            }
         };
         println!("{verdict}: {} in {seconds}. {detail}", step.name);
         // A table cell is one line, whatever the failure has to say.
@@ -67,7 +74,9 @@ pub(crate) fn run(place: &Place, options: &Options) -> anyhow::Result<bool> {
     }
     println!("\n{}", table::render(&["step", "result", "time", "detail"], &rows));
     println!("total time: {}", whole_seconds(start.elapsed()));
-    println!("{} passed, {} failed", steps.len() - failed.len(), failed.len());
+    let passed = steps.len() - failed.len() - skipped;
+    let tail = if skipped == 0 { String::new() } else { format!(", {skipped} skipped") };
+    println!("{passed} passed, {} failed{tail}", failed.len());
     Ok(failed.is_empty())
 }
 

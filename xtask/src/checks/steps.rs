@@ -128,9 +128,8 @@ fn advisories(place: &Place) -> anyhow::Result<Outcome> {
     let outcome = logged(place, "advisories", command, 5 * MINUTE)?;
     let log = fs::read_to_string(place.log("advisories")).unwrap_or_default();
     if matches!(outcome, Outcome::Failed(_)) && log.contains("failed to fetch advisory database") {
-        return Ok(Outcome::Passed(
-            "SKIPPED: the advisory database cannot be fetched from here".to_owned(),
-        ));
+        let reason = "the advisory database cannot be fetched from here";
+        return Ok(Outcome::Skipped(reason.to_owned()));
     }
     Ok(outcome)
 }
