@@ -66,12 +66,15 @@ pub(crate) fn run(place: &Place, options: &Options) -> anyhow::Result<bool> {
             &binary(place, options.release, options.binary.as_deref())?,
         )?,
     };
-    let verdict = verdict::judge(&versions, &lanes);
+    let verdict = verdict::judge(&versions, &lanes, &verdict::EXCEPTIONS);
     for version in &versions {
         println!("\n{}", verdict::headline(version));
         print!("{}", table::render(&verdict::HEAD, &verdict::rows(version, &lanes)));
     }
     println!();
+    for note in &verdict.notes {
+        println!("conformance: note: {note}");
+    }
     for problem in &verdict.problems {
         println!("conformance: {problem}");
     }

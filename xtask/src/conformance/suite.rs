@@ -123,38 +123,19 @@ impl Suite {
         label: &str,
     ) -> anyhow::Result<BTreeMap<String, Scenario>> {
         let folder = place.logs.join(format!("conformance-{label}"));
-        let output = folder.to_string_lossy().into_owned();
-        let common = ["server", "--url", url, "--timeout", SCENARIO_MS, "--output-dir", &output];
-        if version.name == EXTENSION {
-            for scenario in &version.scenarios {
-                self.run_once(place, label, &common, &["--scenario", scenario])?;
-            }
-        } else {
-            self.run_once(
-                place,
-                label,
-                &common,
-                &["--suite", "all", "--spec-version", &version.name],
-            )?;
+        let name = format!("conformance-{label}");
+        let log = place.log(&name);
+        let mut command = self.command(&["server", "--url", url, "--suite", "all"]);
+        command.args(["--timeout", SCENARIO_MS, "--output-dir"]).arg(&folder);
+        // Extensions belong to no version: they run only when none is named.
+        if version.name != EXTENSION {
+            command.args(["--spec-version", &version.name]);
         }
+        // The exit code repeats what the results say, so the results decide.
+        run_logged(&mut command, &name, &log, RUN_LIMIT)?;
         let found = read_results(&folder, &version.scenarios)?;
-        let log = place.log(&format!("conformance-{label}"));
         ensure!(!found.is_empty(), "the suite wrote no results\n{}", tail(&log, 20));
         Ok(found)
-    }
-
-    fn run_once(
-        &self,
-        place: &Place,
-        label: &str,
-        common: &[&str],
-        rest: &[&str],
-    ) -> anyhow::Result<()> {
-        let name = format!("conformance-{label}");
-        let mut command = self.command(common);
-        // The exit code repeats what the results say, so the results decide.
-        run_logged(command.args(rest), &name, &place.log(&name), RUN_LIMIT)?;
-        Ok(())
     }
 }
 
