@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use serde_json::Value;
 
 use crate::{
-    Proxy,
-    http::{self, Response},
+    Events, Proxy,
+    http::{self, Connection, Response},
     proxy::modern_headers,
 };
 
@@ -131,15 +131,26 @@ impl Client {
         message["result"]["structuredContent"].take()
     }
 
-    /// Opens the GET stream of the session and reads its head.
-    pub async fn listen(&self) -> http::Connection {
-        let mut connection = http::Connection::open(self.address).await;
+    /// Calls a tool whose answer is a stream.
+    pub async fn stream(&self, id: &str, name: &str, arguments: &str) -> Events {
+        let connection = Connection::open(self.address).await;
+        Events::open(connection, &self.tool_bytes(id, name, arguments)).await
+    }
+
+    /// Opens the GET stream of the session.
+    pub async fn listen(&self) -> Events {
+        let connection = Connection::open(self.address).await;
         let mut headers = self.headers();
         headers.push(("accept", "text/event-stream"));
-        connection.send(&http::request("GET", &self.path, &headers)).await;
-        let (status, headers) = connection.head().await.expect("a head");
-        assert_eq!(status, 200, "{headers:?}");
-        connection
+        Events::open(connection, &http::request("GET", &self.path, &headers)).await
+    }
+
+    /// Opens a modern subscription.
+    pub async fn subscribe(&self, id: &str) -> Events {
+        let body = modern(id, "subscriptions/listen", r#""notifications":{"toolsListChanged":true},"#);
+        let headers = modern_headers("subscriptions/listen", None);
+        let connection = Connection::open(self.address).await;
+        Events::open(connection, &http::post_to(&self.path, &headers, body.as_bytes())).await
     }
 
     /// Ends the session.

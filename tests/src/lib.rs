@@ -25,6 +25,7 @@
 
 mod binary;
 pub mod client;
+mod events;
 pub mod http;
 mod proxy;
 mod recorder;
@@ -33,6 +34,7 @@ mod script;
 pub use crate::{
     binary::{Binary, program},
     client::Client,
+    events::Events,
     proxy::{Proxy, http_upstream, modern_headers, stdio_upstream},
     recorder::{Recorded, Recorder},
     script::{Exchange, Scripted},

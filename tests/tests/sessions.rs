@@ -149,9 +149,7 @@ async fn a_deleted_session_is_gone_with_its_streams_and_its_process() {
     let mut stream = client.listen().await;
     let pid = client.told("pid", "{}").await["pid"].as_u64().unwrap();
     assert_eq!(client.delete().await.status, 200);
-    while let Some(chunk) = stream.chunk().await.expect("a clean end") {
-        assert!(!chunk.is_empty());
-    }
+    assert!(stream.rest().await.1, "a clean end");
     for status in [client.post(PING).await.status, client.delete().await.status] {
         assert_eq!(status, 404);
     }
