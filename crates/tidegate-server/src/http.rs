@@ -147,7 +147,7 @@ impl Front {
         let cx = legacy_context(head)?;
         let call = Call { operation: Operation::Listen { last_event_id }, cx };
         let reply = self.0.edge.clone().oneshot(call).await;
-        let reply = reply.map_err(|error| Rejection::from_error(Era::Legacy, None, error))?;
+        let reply = reply.map_err(|error| Rejection::from_error(Era::Legacy, None, &error))?;
         Ok(write::reply(reply, self, Era::Legacy, None, Listening::ToSession))
     }
 
@@ -158,7 +158,7 @@ impl Front {
         }
         let call = Call { operation: Operation::EndSession, cx: legacy_context(head)? };
         let reply = self.0.edge.clone().oneshot(call).await;
-        let reply = reply.map_err(|error| Rejection::from_error(Era::Legacy, None, error))?;
+        let reply = reply.map_err(|error| Rejection::from_error(Era::Legacy, None, &error))?;
         Ok(write::reply(reply, self, Era::Legacy, None, Listening::No))
     }
 

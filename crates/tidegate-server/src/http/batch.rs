@@ -6,7 +6,7 @@
 use bytes::{BufMut as _, Bytes, BytesMut};
 use futures_util::{StreamExt as _, future::join_all, stream};
 use http::{Response, StatusCode, header, request::Parts};
-use tidegate_protocol::{Envelope, Era, Id, Kind as MessageKind, rpc, split_batch};
+use tidegate_protocol::{Envelope, Era, Id, Kind as MessageKind, split_batch};
 use tidegate_service::{Body, Call, Error, EventStream, Frame, Kind, Reply};
 use tower::ServiceExt as _;
 
@@ -37,7 +37,7 @@ pub(super) async fn answer(
     });
     let answers = join_all(calls).await;
     if let Some(error) = refusal_of_all(&answers) {
-        return Err(Rejection::from_error(Era::Legacy, None, error));
+        return Err(Rejection::from_error(Era::Legacy, None, &error));
     }
     Ok(together(front, answers))
 }
@@ -114,7 +114,7 @@ fn single(answer: Answer) -> Option<Bytes> {
         Ok(_) => None,
         Err(error) => {
             let id = answer.id?;
-            Some(Rejection::from_error(Era::Legacy, Some(id), error).body())
+            Some(Rejection::from_error(Era::Legacy, Some(id), &error).body())
         }
     }
 }
@@ -140,15 +140,10 @@ fn frames(answer: Answer) -> stream::BoxStream<'static, Result<Frame, Error>> {
 
 fn failure(id: Option<Id>, error: Error) -> Result<Frame, Error> {
     let Some(id) = id else { return Err(error) };
-    let body = Rejection::from_error(Era::Legacy, Some(id.clone()), error).body();
-    Envelope::parse(body)
-        .or_else(|_| Envelope::parse(rpc::error(Some(&id), -32603, "failed", None)))
-        .map(Frame::Message)
-        .map_err(|error| {
-            Error::refused(Kind::Internal, "an error answer could not be made").because(error)
-        })
+    let body = Rejection::from_error(Era::Legacy, Some(id), &error).body();
+    Envelope::parse(body).map(Frame::Message).map_err(|_| error)
 }
 
-const fn refused(what: &'static str) -> Rejection {
+fn refused(what: &'static str) -> Rejection {
     Rejection::invalid(StatusCode::BAD_REQUEST, Refused::Message, what)
 }

@@ -1,7 +1,6 @@
 //! The body of a response: nothing, one piece, or a stream.
 
 use std::{
-    convert::Infallible,
     pin::Pin,
     task::{Context, Poll},
 };
@@ -17,7 +16,7 @@ use crate::connection::Entered;
 pub(crate) struct OutBody {
     content: Content,
     /// Keeps the connection busy until the last byte has been taken.
-    entered: Option<Entered>,
+    _entered: Option<Entered>,
 }
 
 #[derive(Debug)]
@@ -28,19 +27,19 @@ enum Content {
 
 impl OutBody {
     pub(super) const fn empty() -> Self {
-        Self { content: Content::Full(None), entered: None }
+        Self { content: Content::Full(None), _entered: None }
     }
 
     pub(super) const fn full(bytes: Bytes) -> Self {
-        Self { content: Content::Full(Some(bytes)), entered: None }
+        Self { content: Content::Full(Some(bytes)), _entered: None }
     }
 
     pub(super) fn stream(stream: StreamBody) -> Self {
-        Self { content: Content::Stream(Box::new(stream)), entered: None }
+        Self { content: Content::Stream(Box::new(stream)), _entered: None }
     }
 
     pub(super) fn holding(self, entered: Entered) -> Self {
-        Self { entered: Some(entered), ..self }
+        Self { _entered: Some(entered), ..self }
     }
 }
 
@@ -74,11 +73,5 @@ impl Body for OutBody {
             }
             Content::Stream(_) => SizeHint::default(),
         }
-    }
-}
-
-impl From<Infallible> for Broken {
-    fn from(never: Infallible) -> Self {
-        match never {}
     }
 }

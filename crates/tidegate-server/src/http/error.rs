@@ -25,33 +25,34 @@ const ALLOW: HeaderValue = HeaderValue::from_static("POST");
 pub(crate) struct Rejection {
     pub(super) status: StatusCode,
     code: i64,
-    message: Cow<'static, str>,
-    data: Option<String>,
-    pub(super) id: Option<Id>,
     /// Set where the request never became a call.
     pub(super) reason: Option<Refused>,
     may_retry: bool,
+    /// Boxed, since a refusal is the rare case of many results.
+    said: Box<Said>,
+}
+
+/// What the JSON-RPC error says.
+#[derive(Debug, Default)]
+struct Said {
+    message: Cow<'static, str>,
+    data: Option<String>,
+    id: Option<Id>,
 }
 
 impl Rejection {
     /// A request that cannot become a call.
-    pub(super) const fn invalid(
-        status: StatusCode,
-        reason: Refused,
-        message: &'static str,
-    ) -> Self {
+    pub(super) fn invalid(status: StatusCode, reason: Refused, message: &'static str) -> Self {
         Self {
             status,
             code: code::INVALID_REQUEST,
-            message: Cow::Borrowed(message),
-            data: None,
-            id: None,
             reason: Some(reason),
             may_retry: false,
+            said: Box::new(Said { message: Cow::Borrowed(message), ..Said::default() }),
         }
     }
 
-    pub(super) const fn method() -> Self {
+    pub(super) fn method() -> Self {
         Self::invalid(
             StatusCode::METHOD_NOT_ALLOWED,
             Refused::Negotiation,
@@ -59,64 +60,64 @@ impl Rejection {
         )
     }
 
-    pub(super) const fn overloaded(message: &'static str) -> Self {
+    pub(super) fn overloaded(message: &'static str) -> Self {
         let status = StatusCode::SERVICE_UNAVAILABLE;
-        let mut rejection = Self::invalid(status, Refused::Overloaded, message);
-        rejection.code = code::OVERLOADED;
-        rejection.may_retry = true;
-        rejection
+        let rejection = Self::invalid(status, Refused::Overloaded, message);
+        Self { code: code::OVERLOADED, may_retry: true, ..rejection }
     }
 
-    pub(super) const fn internal() -> Self {
+    pub(super) fn internal() -> Self {
         Self {
             status: StatusCode::INTERNAL_SERVER_ERROR,
             code: code::INTERNAL_ERROR,
-            message: Cow::Borrowed("the proxy failed on this request"),
-            data: None,
-            id: None,
             reason: None,
             may_retry: false,
+            said: Box::new(Said {
+                message: "the proxy failed on this request".into(),
+                ..Said::default()
+            }),
         }
     }
 
     pub(super) fn from_parse(error: &ParseError) -> Self {
-        let reason = Refused::Message;
         let message = Cow::Owned(error.to_string());
-        let id = error.id.clone();
-        let code = error.code();
-        Self { code, message, id, ..Self::invalid(StatusCode::BAD_REQUEST, reason, "") }
+        Self {
+            status: StatusCode::BAD_REQUEST,
+            code: error.code(),
+            reason: Some(Refused::Message),
+            may_retry: false,
+            said: Box::new(Said { message, data: None, id: error.id.clone() }),
+        }
     }
 
     pub(super) fn from_refusal(refusal: Refusal, id: Option<Id>) -> Self {
         Self {
             status: StatusCode::from_u16(refusal.status).unwrap_or(StatusCode::BAD_REQUEST),
             code: refusal.code,
-            message: refusal.message,
-            data: refusal.data,
-            id,
             reason: Some(Refused::Message),
             may_retry: false,
+            said: Box::new(Said { message: refusal.message, data: refusal.data, id }),
         }
     }
 
     /// A failed call. `id` is that of the request, if it was one and so deserves an answer.
-    pub(super) fn from_error(era: Era, id: Option<Id>, error: Error) -> Self {
-        let (status, code) = meaning(&error);
+    pub(super) fn from_error(era: Era, id: Option<Id>, error: &Error) -> Self {
+        let (status, code) = meaning(error);
         let in_band = era == Era::Legacy && id.is_some() && !is_about_the_request(error.kind);
+        let message = Cow::Owned(error.message().to_owned());
         Self {
             status: if in_band { StatusCode::OK } else { status },
             code,
-            data: Some(data(&error)),
-            message: Cow::Owned(error.message().to_owned()),
-            id,
             reason: None,
             may_retry: status == StatusCode::SERVICE_UNAVAILABLE,
+            said: Box::new(Said { message, data: Some(data(error)), id }),
         }
     }
 
     /// The JSON-RPC error alone, for the places where the HTTP head has gone out already.
     pub(super) fn body(&self) -> bytes::Bytes {
-        rpc::error(self.id.as_ref(), self.code, &self.message, self.data.as_deref())
+        let Said { message, data, id } = &*self.said;
+        rpc::error(id.as_ref(), self.code, message, data.as_deref())
     }
 
     pub(super) fn to_response(&self) -> Response<OutBody> {

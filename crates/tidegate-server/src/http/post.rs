@@ -36,13 +36,15 @@ impl Front {
         };
         let version = match era {
             Era::Modern => envelope.meta_version().as_deref().and_then(Version::parse),
-            Era::Legacy => legacy_version(&head.headers)?,
+            // Classification has refused a version that it must refuse; on `initialize` the header
+            // means nothing yet.
+            Era::Legacy => legacy_version(&head.headers).unwrap_or_default(),
         };
         let listening = Listening::of(era, &envelope);
         let cx = context(era, version, &head.uri, head.headers);
         match self.0.edge.clone().oneshot(Call::send(envelope, cx)).await {
             Ok(reply) => Ok(self.written(reply, era, id, listening)),
-            Err(error) => Err(Rejection::from_error(era, id, error)),
+            Err(error) => Err(Rejection::from_error(era, id, &error)),
         }
     }
 

@@ -3,13 +3,13 @@
 use std::sync::{Arc, atomic::Ordering};
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use tokio::time;
 
-use super::error::Rejection;
+use super::{JSON, error::Rejection};
 use crate::{
     params::Params,
     stats::{Counters, Refused},
@@ -17,6 +17,7 @@ use crate::{
 
 /// The most that is set aside for a body before its bytes have come.
 const FIRST_CAPACITY: u64 = 64 << 10;
+const BOTH: &str = "application/json, text/event-stream";
 
 /// The memory that all request bodies share.
 #[derive(Clone, Debug)]
@@ -61,8 +62,8 @@ impl Drop for Held {
 
 /// Checks the headers of a POST.
 pub(super) fn negotiable(headers: &HeaderMap) -> Result<(), Rejection> {
-    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    if !content_type.is_some_and(|value| essence(value).eq_ignore_ascii_case("application/json")) {
+    let content_type = headers.get(header::CONTENT_TYPE);
+    if !content_type.is_some_and(is_json) {
         return Err(Rejection::invalid(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Refused::Negotiation,
@@ -76,7 +77,10 @@ pub(super) fn negotiable(headers: &HeaderMap) -> Result<(), Rejection> {
             "a compressed body is not accepted; send it without Content-Encoding",
         ));
     }
-    if accepts(headers, "application/json") && accepts(headers, "text/event-stream") {
+    // What every SDK sends; only other spellings are worth a closer look.
+    if headers.get(header::ACCEPT).is_some_and(|value| value == BOTH)
+        || accepts(headers, "application/json") && accepts(headers, "text/event-stream")
+    {
         return Ok(());
     }
     Err(Rejection::invalid(
@@ -134,6 +138,13 @@ pub(super) async fn body(
     Ok((whole.freeze(), held))
 }
 
+fn is_json(content_type: &HeaderValue) -> bool {
+    content_type == JSON
+        || content_type
+            .to_str()
+            .is_ok_and(|value| essence(value).eq_ignore_ascii_case("application/json"))
+}
+
 /// The next piece of data; trailers are passed over.
 async fn piece(body: &mut Incoming, idle: time::Duration) -> Result<Option<Bytes>, Rejection> {
     loop {
@@ -186,7 +197,7 @@ fn essence(value: &str) -> &str {
     value.split(';').next().unwrap_or_default().trim()
 }
 
-const fn too_large() -> Rejection {
+fn too_large() -> Rejection {
     Rejection::invalid(
         StatusCode::PAYLOAD_TOO_LARGE,
         Refused::TooLarge,

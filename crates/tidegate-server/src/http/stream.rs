@@ -4,6 +4,9 @@
 //! never held back for another. Silence is filled with comments. What happens when the upstream
 //! breaks off depends on what the client can still do about it, see [`StreamBody::broken`].
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     fmt,
     pin::Pin,
@@ -201,7 +204,7 @@ impl StreamBody {
             return Some(Err(Broken));
         }
         self.end = Some(End::Whole);
-        let body = Rejection::from_error(self.params.era, id, error).body();
+        let body = Rejection::from_error(self.params.era, id, &error).body();
         Some(Ok(sse::encode(&body)))
     }
 
