@@ -66,7 +66,7 @@ pub(crate) const STEPS: [Step; 12] = [
 const MINUTE: Duration = Duration::from_secs(60);
 
 fn fmt(place: &Place) -> anyhow::Result<Outcome> {
-    cargo(place, "fmt", &["fmt", "--all", "--check"], MINUTE)
+    cargo(place, "fmt", &["fmt", "--all", "--check", "--", "--color=never"], MINUTE)
 }
 
 fn architecture(place: &Place) -> anyhow::Result<Outcome> {
