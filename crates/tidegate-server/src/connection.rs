@@ -108,10 +108,8 @@ async fn http1(
         service_fn(move |request| front.respond(request, activity.enter()))
     };
     let connection = conn::http1::Builder::new()
-        .timer(TokioTimer::new())
-        // The stream has the stricter clock for a head that has begun; this one ends the rest
-        // between two requests.
-        .header_read_timeout(front.params().timeouts.keep_alive)
+        // The stream has the clocks.
+        .header_read_timeout(None)
         .max_headers(limits.max_headers)
         .max_buf_size(limits.max_header_bytes.max(8 << 10) + limits.max_uri + (64 << 10))
         .serve_connection(TokioIo::new(stream), service);

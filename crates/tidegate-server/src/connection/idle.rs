@@ -47,12 +47,16 @@ impl Activity {
         self.in_flight.load(Ordering::Relaxed) > 0
     }
 
+    /// When the last request left, or the connection was made.
+    pub(crate) fn rests_since(&self) -> Instant {
+        self.epoch + time::Duration::from_millis(self.left.load(Ordering::Relaxed))
+    }
+
     /// Ends when no request has been under way for the keep-alive time.
     pub(crate) async fn idle(&self) {
         let keep_alive = self.timeouts.keep_alive;
         loop {
-            let left = time::Duration::from_millis(self.left.load(Ordering::Relaxed));
-            let rested = self.epoch.elapsed().saturating_sub(left);
+            let rested = self.rests_since().elapsed();
             if self.is_busy() {
                 time::sleep(keep_alive).await;
             } else if rested >= keep_alive {
