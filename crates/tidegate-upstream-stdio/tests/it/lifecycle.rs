@@ -110,6 +110,25 @@ async fn stop_ends_every_kind_of_process_within_its_graces() {
 }
 
 #[tokio::test]
+async fn the_end_of_stdin_is_all_that_a_good_server_needs() {
+    let mut params = params(&["--ignore-term"]);
+    params.stop_grace = Duration::from_secs(10);
+    let rig = Rig::with(params);
+    let client = rig.client().await;
+    let modern = rig.modern();
+    modern.tool("echo", json!({})).await;
+    // What was queued before the end is still read and answered.
+    let call = client.call(1, "echo", json!({"n": 1}));
+    let mut call = Box::pin(client.ask(&call));
+    assert!(futures_util::poll!(&mut call).is_pending());
+    let asked = Instant::now();
+    let (answer, ()) = tokio::join!(call, rig.upstream.stop());
+    assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
+    assert_eq!(answer["result"]["structuredContent"]["n"], 1);
+    rig.end().await;
+}
+
+#[tokio::test]
 async fn a_stop_that_nobody_waits_for_happens_all_the_same() {
     let rig = Rig::new(&[]);
     let client = rig.client().await;

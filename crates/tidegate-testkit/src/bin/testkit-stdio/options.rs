@@ -101,7 +101,7 @@ impl Options {
 
 /// Starts a process that outlives its parent, and returns its pid; 0 where that failed.
 pub(crate) fn grandchild(setsid: bool, ignore_term: bool) -> u32 {
-    let script = if ignore_term { "trap '' TERM; sleep 600; :" } else { "exec sleep 600" };
+    let script = if ignore_term { "trap '' TERM; sleep 120; :" } else { "exec sleep 120" };
     let mut command = Command::new(if setsid { "setsid" } else { "sh" });
     if setsid {
         command.arg("sh");

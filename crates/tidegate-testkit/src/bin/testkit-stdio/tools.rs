@@ -114,7 +114,7 @@ pub(crate) fn call(server: &mut Server, id: &Value, params: &Value) {
         }
         "close_stdout" => {
             server.pipe.flush();
-            drop(Command::new("/bin/sh").args(["-c", "exec >&-; exec sleep 600"]).exec());
+            drop(Command::new("/bin/sh").args(["-c", "exec >&-; exec sleep 120"]).exec());
             die(9)
         }
         _ => return server.fail(id, -32602, "unknown tool"),
