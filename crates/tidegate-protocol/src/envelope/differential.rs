@@ -122,7 +122,7 @@ fn same_parts(envelope: &Envelope, whole: &Value) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1500, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 600, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn the_grammar_is_the_same(bytes in damaged()) {
