@@ -47,7 +47,8 @@ impl Place {
     /// A cargo command in the repository, without the variables that `cargo run` gave to us.
     pub(crate) fn cargo(&self) -> Command {
         let mut cargo = Command::new("cargo");
-        cargo.current_dir(&self.root);
+        // A failed test says what it expected; a backtrace in an async runtime says no more.
+        cargo.current_dir(&self.root).env("RUST_BACKTRACE", "0");
         for (name, _) in env::vars_os() {
             let name_text = name.to_string_lossy();
             if name_text.starts_with("CARGO_PKG_") || name_text.starts_with("CARGO_MANIFEST_") {
