@@ -16,7 +16,7 @@ use crate::{
 /// middle of something is not as good as new. Dropping is allowed anywhere, also outside a runtime
 /// and after the pool was closed.
 pub struct Lease<C: Send + 'static> {
-    entry: Option<Entry<C>>,
+    /// The slot with the thing in it. `None` only while the lease ends.
     token: Option<Token<C>>,
     /// Declared last, because the slot must be back before the next caller passes the gate.
     permit: Permit<C>,
@@ -27,21 +27,23 @@ pub struct Lease<C: Send + 'static> {
 pub(crate) struct Permit<C: Send + 'static>(pub(crate) Arc<Shared<C>>);
 
 impl<C: Send + 'static> Lease<C> {
-    pub(crate) fn new(permit: Permit<C>, mut token: Token<C>, now: Instant) -> Self {
-        let entry = match std::mem::replace(&mut *token, Slot::Spent) {
-            Slot::Idle(entry) => Some(entry),
-            Slot::Vacant | Slot::Spent => None,
-        };
-        Self { entry, token: Some(token), permit, taken_at: now }
+    pub(crate) const fn new(permit: Permit<C>, token: Token<C>, now: Instant) -> Self {
+        Self { token: Some(token), permit, taken_at: now }
     }
 
-    pub(crate) const fn entry(&self) -> Option<&Entry<C>> {
-        self.entry.as_ref()
+    pub(crate) fn entry(&self) -> Option<&Entry<C>> {
+        match self.token.as_deref() {
+            Some(Slot::Idle(entry)) => Some(entry),
+            Some(Slot::Vacant | Slot::Spent) | None => None,
+        }
     }
 
     /// The thing, if there is one.
     pub fn item(&mut self) -> Option<&mut C> {
-        self.entry.as_mut().map(|entry| &mut entry.item)
+        match self.token.as_deref_mut() {
+            Some(Slot::Idle(entry)) => Some(&mut entry.item),
+            Some(Slot::Vacant | Slot::Spent) | None => None,
+        }
     }
 
     /// When the lease was taken; spares the holder a look at the clock.
@@ -50,16 +52,20 @@ impl<C: Send + 'static> Lease<C> {
     }
 
     /// Fills the lease with a new thing. One that was there counts as broken.
-    pub fn fill(&mut self, item: C) -> &mut C {
+    pub fn fill(&mut self, item: C) {
         self.close(Reason::Broken);
-        self.permit.0.counters.made();
         let now = Instant::now();
-        &mut self.entry.insert(Entry { item, born: now, idle_since: now }).item
+        if let Some(slot) = self.token.as_deref_mut() {
+            self.permit.0.counters.made();
+            *slot = Slot::Idle(Entry { item, born: now, idle_since: now });
+        }
     }
 
     /// Closes the thing and keeps the lease, so that the holder can fill it anew.
     pub fn close(&mut self, reason: Reason) {
-        if let Some(entry) = self.entry.take() {
+        if let Some(slot) = self.token.as_deref_mut()
+            && let Slot::Idle(entry) = std::mem::replace(slot, Slot::Spent)
+        {
             drop(entry);
             self.permit.0.counters.closed(reason);
         }
@@ -68,18 +74,20 @@ impl<C: Send + 'static> Lease<C> {
     /// Gives the thing back for reuse, unless it is too old or the pool is closed.
     pub fn release(mut self) {
         let shared = &self.permit.0;
-        let now = Instant::now();
-        let Some(mut entry) = self.entry.take() else { return };
-        entry.idle_since = now;
-        let reason = match shared.is_closed() {
-            true => Some(Reason::Shutdown),
-            false => shared.slots.expired(&entry, now),
+        let Some(mut token) = self.token.take() else { return };
+        let reason = match &mut *token {
+            Slot::Idle(_) if shared.is_closed() => Some(Reason::Shutdown),
+            Slot::Idle(entry) => {
+                entry.idle_since = Instant::now();
+                shared.slots.expired(entry, entry.idle_since)
+            }
+            Slot::Vacant | Slot::Spent => Some(Reason::Broken),
         };
-        match (reason, self.token.take()) {
-            (None, Some(token)) => shared.slots.put(token, entry),
-            (reason, _) => {
-                drop(entry);
-                shared.counters.closed(reason.unwrap_or(Reason::Broken));
+        match reason {
+            None => shared.slots.put(token),
+            Some(reason) => {
+                self.token = Some(token);
+                self.close(reason);
             }
         }
     }
@@ -94,7 +102,10 @@ impl<C: Send + 'static> Drop for Lease<C> {
     fn drop(&mut self) {
         // The thing first: when the next caller passes the gate it must be gone.
         self.close(Reason::Abandoned);
-        drop(self.token.take());
+        if let Some(mut token) = self.token.take() {
+            // Also a slot that was never filled; bb8 forgets it.
+            *token = Slot::Spent;
+        }
     }
 }
 
@@ -106,6 +117,6 @@ impl<C: Send + 'static> Drop for Permit<C> {
 
 impl<C: Send + 'static> fmt::Debug for Lease<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Lease").field("filled", &self.entry.is_some()).finish_non_exhaustive()
+        f.debug_struct("Lease").field("filled", &self.entry().is_some()).finish_non_exhaustive()
     }
 }

@@ -14,7 +14,10 @@ use tokio::{
 };
 
 use crate::{
-    CheckoutError, Lease, Params, Reason, Stats, lease::Permit, slots::Slots, stats::Counters,
+    CheckoutError, Lease, Params, Reason, Stats,
+    lease::Permit,
+    slots::{Slots, Token},
+    stats::Counters,
 };
 
 /// A bounded set of things that are lent one user at a time. Clones share it.
@@ -76,21 +79,13 @@ impl<C: Send + 'static> Pool<C> {
         &self,
         deadline: Option<Instant>,
     ) -> Result<Lease<C>, CheckoutError> {
-        let permit = match self.0.enter() {
-            Some(entered) => entered?,
-            None => self.0.wait(deadline).await?,
-        };
-        // From here on the permit is owned, so a dropped future gives it back.
-        let Some(token) = self.0.slots.take().await else { return Err(CheckoutError::Closed) };
-        let now = Instant::now();
-        let mut lease = Lease::new(permit, token, now);
-        if let Some(entry) = lease.entry() {
-            match self.0.slots.expired(entry, now) {
-                Some(reason) => lease.close(reason),
-                None => self.0.counters.reused(),
-            }
+        if let Some(Ok(permit)) = self.0.enter()
+            && let Some(token) = self.0.slots.take()
+        {
+            return Ok(self.0.lend(permit, token));
         }
-        Ok(lease)
+        // Rare and large, so it does not ride along in the future of every caller.
+        Box::pin(self.0.queue(deadline)).await
     }
 
     /// Closes idle things that expired by `now` and those for which `is_dead` says so.
@@ -174,7 +169,35 @@ impl<C: Send + 'static> Shared<C> {
         }
     }
 
-    /// The way in through the queue.
+    /// The way in for those who did not get through at once.
+    async fn queue(self: &Arc<Self>, until: Option<Instant>) -> Result<Lease<C>, CheckoutError> {
+        let permit = match self.enter() {
+            Some(entered) => entered?,
+            None => self.wait(until).await?,
+        };
+        // The permit is owned from here on, so a dropped future gives it back.
+        loop {
+            if let Some(token) = self.slots.take() {
+                return Ok(self.lend(permit, token));
+            }
+            // A sweep on another thread is about to put the slots back.
+            tokio::task::yield_now().await;
+        }
+    }
+
+    fn lend(&self, permit: Permit<C>, token: Token<C>) -> Lease<C> {
+        let now = Instant::now();
+        let mut lease = Lease::new(permit, token, now);
+        if let Some(entry) = lease.entry() {
+            match self.slots.expired(entry, now) {
+                Some(reason) => lease.close(reason),
+                None => self.counters.reused(),
+            }
+        }
+        lease
+    }
+
+    /// Waits for a place.
     async fn wait(self: &Arc<Self>, until: Option<Instant>) -> Result<Permit<C>, CheckoutError> {
         let Some(_waiting) = Waiting::join(&self.counters.waiting, self.params.max_waiting) else {
             self.counters.refused();

@@ -29,7 +29,7 @@ use crate::{Params, Reason};
 pub(crate) enum Slot<C> {
     /// Made to be filled.
     Vacant,
-    /// Holds a thing that waits for reuse.
+    /// Holds a thing, in use or waiting for reuse.
     Idle(Entry<C>),
     /// Held a thing; bb8 shall forget the slot.
     Spent,
@@ -80,26 +80,18 @@ impl<C: Send + 'static> Slots<C> {
         }
     }
 
-    /// Takes the slot used last, or an empty one. The caller has passed the gate.
-    ///
-    /// # Cancel safety
-    ///
-    /// A dropped wait has taken nothing.
-    pub(crate) async fn take(&self) -> Option<Token<C>> {
-        let claim = loop {
-            match self.claim() {
-                Some(claim) => break claim,
-                None => tokio::task::yield_now().await,
-            }
-        };
-        let token = self.stack.get_owned().await.ok()?;
+    /// Takes the slot used last, or an empty one. `None` while a sweep is at work. The caller has
+    /// passed the gate.
+    pub(crate) fn take(&self) -> Option<Token<C>> {
+        let claim = self.claim()?;
+        // There is a slot, so this neither waits nor fails.
+        let token = self.stack.get_owned().now_or_never()?.ok()?;
         claim.redeem();
         Some(token)
     }
 
-    /// Gives a thing back for reuse.
-    pub(crate) fn put(&self, mut token: Token<C>, entry: Entry<C>) {
-        *token = Slot::Idle(entry);
+    /// Gives a slot back with a thing in it that can be reused.
+    pub(crate) fn put(&self, token: Token<C>) {
         drop(token);
         // After the slot is back: whoever claims it must find it.
         self.unclaimed.fetch_add(1, Ordering::AcqRel);
@@ -139,8 +131,9 @@ impl<C: Send + 'static> Slots<C> {
             }
         }
         // The one used last came first and must lie on top again.
-        for (token, entry) in kept.into_iter().rev() {
-            self.put(token, entry);
+        for (mut token, entry) in kept.into_iter().rev() {
+            *token = Slot::Idle(entry);
+            self.put(token);
         }
         culled
     }
