@@ -5,6 +5,7 @@
 //! versions to use instead, so that their clients fall back to `initialize`.
 
 mod backoff;
+mod mirrored;
 mod start;
 mod verdict;
 
@@ -16,15 +17,15 @@ use std::{
     time::Duration,
 };
 
-use http::StatusCode;
-use tidegate_protocol::{Envelope, Era, Kind as MessageKind, rpc};
+use http::{HeaderMap, StatusCode};
+use tidegate_protocol::{Envelope, Era, Kind as MessageKind, Refusal, rpc};
 use tidegate_service::{Body, Cx, Error, Kind, OnError, Operation, Origin, Reply, Retry};
 use tokio::{
     sync::watch,
     time::{Instant, timeout_at},
 };
 
-use self::{backoff::Backoff, start::Failure, verdict::supported_list};
+use self::{backoff::Backoff, mirrored::Mirrored, start::Failure, verdict::supported_list};
 use crate::{
     child::{Child, Host, Refused},
     exchange::{Exchange, Patience, waited},
@@ -33,6 +34,9 @@ use crate::{
 
 /// How long a server is taken for a legacy one after it has behaved like one.
 const VERDICT_LASTS: Duration = Duration::from_secs(600);
+
+/// The server is asked for its tools no more often than this.
+const RELEARN_AFTER: Duration = Duration::from_secs(1);
 
 /// The one process that modern calls share, or what is known about why there is none.
 #[derive(Debug)]
@@ -60,6 +64,7 @@ enum Phase {
     Up {
         lease: Lease,
         since: Instant,
+        known: Arc<Known>,
     },
     Legacy {
         supported: Arc<[String]>,
@@ -67,9 +72,16 @@ enum Phase {
     },
 }
 
+/// What is known of the server's tools, and since when.
+#[derive(Debug)]
+struct Known {
+    mirrored: Mirrored,
+    at: Instant,
+}
+
 /// What a modern call finds.
 enum Found {
-    Modern(Arc<Child>),
+    Modern(Arc<Child>, Arc<Known>),
     Legacy(Arc<[String]>),
 }
 
@@ -98,7 +110,7 @@ impl Share {
         let refuse = |kind, message| Err(Error::refused(kind, message).at(&self.host.params.name));
         match operation {
             Operation::Send(message) => match message.kind() {
-                MessageKind::Request => self.call(message, cx.deadline).await,
+                MessageKind::Request => self.call(message, &cx.headers, cx.deadline).await,
                 MessageKind::Notification => {
                     self.notify(&message);
                     Ok(Reply::accepted())
@@ -116,16 +128,20 @@ impl Share {
     async fn call(
         self: &Arc<Self>,
         request: Envelope,
+        headers: &HeaderMap,
         deadline: Option<Instant>,
     ) -> Result<Reply, Error> {
         let Some(client_id) = request.id() else { return Ok(Reply::accepted()) };
         let patience = Patience { silence: self.host.params.request_timeout, deadline };
         let until = patience.until(Instant::now());
         loop {
-            let child = match self.find(until).await? {
-                Found::Modern(child) => child,
+            let (child, known) = match self.find(until).await? {
+                Found::Modern(child, known) => (child, known),
                 Found::Legacy(supported) => return Ok(decline(&request, &supported)),
             };
+            if let Err(refusal) = self.check(&child, known, headers, &request).await {
+                return Ok(refuse(&request, &refusal));
+            }
             let id = client_id.clone();
             match Exchange::start(child, &request, id, Era::Modern, patience).await {
                 Ok(exchange) => {
@@ -139,6 +155,41 @@ impl Share {
                 Err(refused) => return Err(explain(refused, &self.host)),
             }
         }
+    }
+
+    /// Checks the headers of a tool call against its arguments. What is known of the tools may be
+    /// out of date, so a call is refused only by what the server says now.
+    async fn check(
+        &self,
+        child: &Arc<Child>,
+        known: Arc<Known>,
+        headers: &HeaderMap,
+        request: &Envelope,
+    ) -> Result<(), Refusal> {
+        if request.method().as_deref() != Some("tools/call") {
+            return Ok(());
+        }
+        match known.mirrored.check(headers, request) {
+            Ok(()) if known.mirrored.knows(request) => Ok(()),
+            // So that calls of tools that do not exist cost the server no more than that.
+            checked if known.at.elapsed() < RELEARN_AFTER => checked,
+            Ok(()) | Err(_) => self.relearn(child).await.mirrored.check(headers, request),
+        }
+    }
+
+    /// Asks for the tools again and notes them for all.
+    async fn relearn(&self, child: &Arc<Child>) -> Arc<Known> {
+        let learned = Arc::new(self.learn(child).await);
+        self.state.send_if_modified(|state| {
+            if let Phase::Up { lease, known, .. } = &mut state.phase
+                && Arc::ptr_eq(lease.child(), child)
+            {
+                *known = Arc::clone(&learned);
+            }
+            // Nobody waits for this.
+            false
+        });
+        learned
     }
 
     /// Modern clients have nothing to notify a server of, and over HTTP not even a cancellation,
@@ -159,10 +210,10 @@ impl Share {
 
     /// The process, once it is up, or the verdict that there will be none.
     async fn find(self: &Arc<Self>, until: Instant) -> Result<Found, Error> {
-        if let Phase::Up { lease, .. } = &self.state.borrow().phase
+        if let Phase::Up { lease, known, .. } = &self.state.borrow().phase
             && lease.child().is_up()
         {
-            return Ok(Found::Modern(Arc::clone(lease.child())));
+            return Ok(Found::Modern(Arc::clone(lease.child()), Arc::clone(known)));
         }
         let name = &self.host.params.name;
         let began = Instant::now();
@@ -201,8 +252,9 @@ impl Share {
         let mut next = None;
         self.state.send_if_modified(|state| {
             let answer = match &state.phase {
-                Phase::Up { lease, .. } if lease.child().is_up() => {
-                    Some(Next::Use(Found::Modern(Arc::clone(lease.child()))))
+                Phase::Up { lease, known, .. } if lease.child().is_up() => {
+                    let found = Found::Modern(Arc::clone(lease.child()), Arc::clone(known));
+                    Some(Next::Use(found))
                 }
                 Phase::Legacy { supported, until } if now < *until => {
                     Some(Next::Use(Found::Legacy(Arc::clone(supported))))
@@ -250,6 +302,13 @@ impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
+}
+
+/// The answer to a request whose headers lie.
+fn refuse(request: &Envelope, refusal: &Refusal) -> Reply {
+    let body = Envelope::parse(refusal.body(request.id().as_ref()));
+    let status = StatusCode::from_u16(refusal.status).unwrap_or(StatusCode::BAD_REQUEST);
+    Reply::with(status, body.map_or(Body::Empty, Body::One))
 }
 
 /// The answer to a modern request for a legacy server.

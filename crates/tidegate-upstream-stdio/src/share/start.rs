@@ -8,8 +8,9 @@ use tokio::time::{self, Instant};
 use tracing::{debug, info};
 
 use super::{
-    Phase, Share, VERDICT_LASTS,
-    verdict::{Verdict, judge, legacy_versions, question},
+    Known, Phase, Share, VERDICT_LASTS,
+    mirrored::Mirrored,
+    verdict::{Verdict, judge, legacy_versions, listing, question},
 };
 use crate::{
     child::Child,
@@ -21,6 +22,10 @@ use crate::{
 /// The longest that a server may think about `server/discover`; those that do not know it often
 /// say nothing at all.
 const LONGEST_PROBE: Duration = Duration::from_secs(10);
+
+/// The longest that a server may think about its tools, and the most pages of them.
+const LONGEST_LISTING: Duration = Duration::from_secs(5);
+const MAX_PAGES: usize = 64;
 
 /// Why a start failed, for everybody who waited for it.
 #[derive(Clone, Debug)]
@@ -68,7 +73,10 @@ impl Share {
         let now = Instant::now();
         match verdict {
             _ if self.host.closing.is_cancelled() => Phase::Failed(Failure::draining()),
-            Verdict::Modern => Phase::Up { lease, since: now },
+            Verdict::Modern => {
+                let known = Arc::new(self.learn(lease.child()).await);
+                Phase::Up { lease, since: now, known }
+            }
             Verdict::Legacy(supported) => {
                 let name = &self.host.params.name;
                 info!(upstream = %name, ?supported, "the server is not a modern one");
@@ -77,17 +85,45 @@ impl Share {
         }
     }
 
-    async fn ask(&self, child: &Arc<Child>, question: &Envelope) -> Verdict {
-        let silence = self.host.params.start_timeout.min(LONGEST_PROBE);
-        let patience = Patience { silence, deadline: Some(Instant::now() + silence) };
-        let id = Id::from_u64(0);
-        let asked = Exchange::start(Arc::clone(child), question, id, Era::Modern, patience).await;
-        let Ok(mut exchange) = asked else { return Verdict::Legacy(legacy_versions()) };
-        match exchange.first().await {
-            Some(Ok(Received::Answer(answer))) => judge(&answer),
-            // Silence and death are how servers of the other era receive it.
-            Some(Ok(Received::Message(_)) | Err(_)) | None => Verdict::Legacy(legacy_versions()),
+    /// What the server's tools want repeated in headers. A server that does not say has no such
+    /// tools.
+    pub(super) async fn learn(&self, child: &Arc<Child>) -> Known {
+        let mut mirrored = Mirrored::default();
+        let until = Instant::now() + self.host.params.start_timeout.min(LONGEST_LISTING);
+        let mut cursor = None;
+        for _ in 0..MAX_PAGES {
+            let Some(request) = listing(cursor.as_deref()) else { break };
+            let Some(answer) = self.answer(child, &request, until).await else { break };
+            cursor = answer.result().and_then(|result| mirrored.learn(result));
+            if cursor.is_none() {
+                break;
+            }
         }
+        Known { mirrored, at: Instant::now() }
+    }
+
+    /// The answer to a request of our own.
+    async fn answer(
+        &self,
+        child: &Arc<Child>,
+        request: &Envelope,
+        until: Instant,
+    ) -> Option<Envelope> {
+        let silence = until.saturating_duration_since(Instant::now());
+        let patience = Patience { silence, deadline: Some(until) };
+        let id = Id::from_u64(0);
+        let asked = Exchange::start(Arc::clone(child), request, id, Era::Modern, patience).await;
+        match asked.ok()?.first().await? {
+            Ok(Received::Answer(answer)) => Some(answer),
+            Ok(Received::Message(_)) | Err(_) => None,
+        }
+    }
+
+    async fn ask(&self, child: &Arc<Child>, question: &Envelope) -> Verdict {
+        let until = Instant::now() + self.host.params.start_timeout.min(LONGEST_PROBE);
+        // Silence and death are how servers of the other era receive it.
+        let answer = self.answer(child, question, until).await;
+        answer.map_or_else(|| Verdict::Legacy(legacy_versions()), |answer| judge(&answer))
     }
 }
 

@@ -12,17 +12,29 @@ pub(super) enum Verdict {
 
 /// The request that tells. Its id is replaced on the way.
 pub(super) fn question() -> Option<Envelope> {
+    own("server/discover", "")
+}
+
+/// The request for a page of tools.
+pub(super) fn listing(cursor: Option<&str>) -> Option<Envelope> {
+    let cursor = cursor.map(|cursor| format!(r#""cursor":{},"#, rpc::quote(cursor)));
+    own("tools/list", &cursor.unwrap_or_default())
+}
+
+/// A modern request of our own.
+fn own(method: &str, params: &str) -> Option<Envelope> {
     let params = format!(
         concat!(
-            r#"{{"_meta":{{"io.modelcontextprotocol/protocolVersion":"{}","#,
+            r#"{{{}"_meta":{{"io.modelcontextprotocol/protocolVersion":"{}","#,
             r#""io.modelcontextprotocol/clientInfo":{{"name":"tidegate","version":"{}"}},"#,
             r#""io.modelcontextprotocol/clientCapabilities":{{}}}}}}"#
         ),
+        params,
         Version::LATEST,
         env!("CARGO_PKG_VERSION")
     );
     let id = tidegate_protocol::Id::from_u64(1);
-    Envelope::parse(rpc::request(&id, "server/discover", &params)).ok()
+    Envelope::parse(rpc::request(&id, method, &params)).ok()
 }
 
 /// Judges an answer. A legacy server may say anything to a method that it does not know, so that
