@@ -41,11 +41,12 @@ pub(crate) enum Plan {
 /// Decides by status and headers what the body is. An error means that the connection cannot be
 /// trusted or that the answer is none.
 pub(crate) fn plan(status: StatusCode, headers: &HeaderMap, asked: Asked) -> Result<Plan, Fault> {
-    check_framing(status, headers)?;
+    let head = Head::read(headers);
+    head.check_framing(status)?;
     if status.is_redirection() {
         return Err(Fault::Bare(status));
     }
-    if headers.get(CONTENT_ENCODING).is_some_and(|coding| !is(coding, "identity")) {
+    if head.encoding.is_some_and(|coding| !is(coding, "identity")) {
         return Err(Fault::Encoded);
     }
     match asked {
@@ -53,7 +54,7 @@ pub(crate) fn plan(status: StatusCode, headers: &HeaderMap, asked: Asked) -> Res
         Asked::Listen if status == StatusCode::METHOD_NOT_ALLOWED => return Ok(Plan::Bare),
         Asked::Send | Asked::Listen | Asked::End => (),
     }
-    let media = media(headers);
+    let media = head.media.map(media);
     if !status.is_success() {
         let is_json = media == Some(Media::Json);
         return Ok(if is_json { Plan::Json { or_bare: true } } else { Plan::Bare });
@@ -65,7 +66,7 @@ pub(crate) fn plan(status: StatusCode, headers: &HeaderMap, asked: Asked) -> Res
         (_, _, Some(Media::Json)) => Ok(Plan::Json { or_bare: false }),
         (_, _, Some(Media::Events)) => Ok(Plan::Events),
         (_, _, None) => Ok(Plan::MustBeEmpty),
-        (_, _, Some(Media::Other)) if is_empty(headers) => Ok(Plan::Skip),
+        (_, _, Some(Media::Other)) if head.is_empty() => Ok(Plan::Skip),
         (_, _, Some(Media::Other)) => Err(Fault::ContentType),
     }
 }
@@ -88,23 +89,50 @@ enum Media {
     Other,
 }
 
-/// Refuses what two readers could cut into messages differently.
-fn check_framing(status: StatusCode, headers: &HeaderMap) -> Result<(), Fault> {
-    if status == StatusCode::SWITCHING_PROTOCOLS {
-        return Err(Fault::Framing("101 unasked"));
+/// The headers that decide, found in one pass: a response has few, and looking each up costs more.
+#[derive(Default)]
+struct Head<'a> {
+    length: Option<&'a HeaderValue>,
+    coding: Option<&'a HeaderValue>,
+    encoding: Option<&'a HeaderValue>,
+    media: Option<&'a HeaderValue>,
+    /// Whether a header that frames the body comes twice.
+    is_framed_twice: bool,
+}
+
+impl<'a> Head<'a> {
+    fn read(headers: &'a HeaderMap) -> Self {
+        let mut head = Self::default();
+        for (name, value) in headers {
+            if name == CONTENT_LENGTH {
+                head.is_framed_twice |= head.length.replace(value).is_some();
+            } else if name == TRANSFER_ENCODING {
+                head.is_framed_twice |= head.coding.replace(value).is_some();
+            } else if name == CONTENT_TYPE {
+                head.media = head.media.or(Some(value));
+            } else if name == CONTENT_ENCODING {
+                head.encoding = Some(value);
+            }
+        }
+        head
     }
-    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
-    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
-    match (lengths.next(), codings.next()) {
-        (Some(_), Some(_)) => Err(Fault::Framing("content-length and transfer-encoding")),
-        (Some(_), None) if lengths.next().is_some() => Err(Fault::Framing("two lengths")),
-        (Some(length), None) if !length.as_bytes().iter().all(u8::is_ascii_digit) => {
-            Err(Fault::Framing("a length that is no number"))
-        }
-        (None, Some(coding)) if codings.next().is_some() || !is(coding, "chunked") => {
-            Err(Fault::Framing("a transfer-encoding other than chunked"))
-        }
-        _ => Ok(()),
+
+    /// Refuses what two readers could cut into messages differently.
+    fn check_framing(&self, status: StatusCode) -> Result<(), Fault> {
+        let is_number = |value: &HeaderValue| value.as_bytes().iter().all(u8::is_ascii_digit);
+        let flaw = match (self.length, self.coding) {
+            _ if status == StatusCode::SWITCHING_PROTOCOLS => "101 unasked",
+            _ if self.is_framed_twice => "the length is given twice",
+            (Some(_), Some(_)) => "content-length and transfer-encoding",
+            (Some(length), None) if !is_number(length) => "a length that is no number",
+            (None, Some(coding)) if !is(coding, "chunked") => "an unknown transfer-encoding",
+            _ => return Ok(()),
+        };
+        Err(Fault::Framing(flaw))
+    }
+
+    fn is_empty(&self) -> bool {
+        self.length.is_some_and(|length| length == "0")
     }
 }
 
@@ -114,20 +142,16 @@ fn is_ended(status: StatusCode) -> bool {
     status.is_success() || gone
 }
 
-fn media(headers: &HeaderMap) -> Option<Media> {
-    let value = headers.get(CONTENT_TYPE)?.as_bytes();
-    let essence = value.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
-    Some(if essence.eq_ignore_ascii_case(b"application/json") {
+fn media(value: &HeaderValue) -> Media {
+    let mut parts = value.as_bytes().split(|byte| *byte == b';');
+    let essence = parts.next().unwrap_or_default().trim_ascii();
+    if essence.eq_ignore_ascii_case(b"application/json") {
         Media::Json
     } else if essence.eq_ignore_ascii_case(b"text/event-stream") {
         Media::Events
     } else {
         Media::Other
-    })
-}
-
-fn is_empty(headers: &HeaderMap) -> bool {
-    headers.get(CONTENT_LENGTH).is_some_and(|length| length == "0")
+    }
 }
 
 fn is(value: &HeaderValue, word: &str) -> bool {

@@ -70,6 +70,10 @@ impl Always {
 
 /// The server's headers that are meant for the client.
 pub(crate) fn end_to_end(mut headers: HeaderMap) -> HeaderMap {
+    if headers.keys().all(|name| is_of_response_hop(name.as_str())) {
+        // Most responses have nothing more to say.
+        return HeaderMap::new();
+    }
     strip(&mut headers, is_of_response_hop);
     headers
 }

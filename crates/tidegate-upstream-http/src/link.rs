@@ -17,7 +17,10 @@ use http_body::{Body as _, Frame};
 use http_body_util::Full;
 use hyper::{
     body::Incoming,
-    client::conn::http1::{self, Connection, SendRequest},
+    client::conn::{
+        TrySendError,
+        http1::{self, Connection, SendRequest},
+    },
 };
 use hyper_util::rt::TokioIo;
 use tokio::time::Instant;
@@ -90,24 +93,36 @@ impl Link {
     /// # Cancel safety
     ///
     /// Not: the link is in the middle of an exchange then and must be dropped.
-    pub(crate) async fn exchange(
+    pub(crate) fn exchange(
         &mut self,
         request: Outgoing,
         deadline: Instant,
-    ) -> Result<Response<Incoming>, HeadError> {
+    ) -> impl Future<Output = Result<Response<Incoming>, HeadError>> + Send {
         self.is_new = false;
         self.watch.before_request();
         self.timer.set(Some(deadline));
-        // The connection hears of the request when it is polled, which happens right away.
+        // The connection hears of the request when it is polled, not by a wake of whoever used it
+        // last.
         self.relay.begin();
-        let mut response = pin!(self.sender.try_send_request(request));
-        let outcome = poll_fn(|cx| {
-            if let Poll::Ready(outcome) = self.poll_both(cx, |cx| response.as_mut().poll(cx)) {
-                return Poll::Ready(Some(outcome));
-            }
-            self.timer.poll_passed(cx).map(|()| None)
-        })
-        .await;
+        let response = self.sender.try_send_request(request);
+        async move {
+            let mut response = pin!(response);
+            let outcome = poll_fn(|cx| {
+                if let Poll::Ready(outcome) = self.poll_both(cx, |cx| response.as_mut().poll(cx)) {
+                    return Poll::Ready(Some(outcome));
+                }
+                self.timer.poll_passed(cx).map(|()| None)
+            })
+            .await;
+            self.judge(outcome)
+        }
+    }
+
+    /// `None` means that the deadline passed.
+    fn judge(
+        &self,
+        outcome: Option<Result<Response<Incoming>, TrySendError<Outgoing>>>,
+    ) -> Result<Response<Incoming>, HeadError> {
         let too_long = self.watch.head_too_long();
         self.watch.head_done();
         match outcome {

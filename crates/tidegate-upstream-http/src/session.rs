@@ -23,7 +23,9 @@ pub struct UpstreamSession {
 
 /// The id to send to `endpoint`; `None` where the server gave none.
 pub(crate) fn id_for(cx: &Cx, endpoint: &Arc<str>) -> Result<Option<HeaderValue>, Fault> {
-    let Some(session) = legacy(cx) else { return Ok(None) };
+    let Some(session) = cx.session.as_ref().filter(|_| cx.era == Era::Legacy) else {
+        return Ok(None);
+    };
     match session.binding::<UpstreamSession>() {
         Some(bound) if bound.endpoint == *endpoint => Ok(Some(bound.id.clone())),
         Some(_) => Err(Fault::ForeignSession),
@@ -33,9 +35,13 @@ pub(crate) fn id_for(cx: &Cx, endpoint: &Arc<str>) -> Result<Option<HeaderValue>
 }
 
 /// Keeps the id that came with the answer to `initialize`, if one did.
-pub(crate) fn keep(cx: &Cx, headers: &HeaderMap, endpoint: &Arc<str>) -> Result<(), Fault> {
+pub(crate) fn keep(
+    session: &Session,
+    headers: &HeaderMap,
+    endpoint: &Arc<str>,
+) -> Result<(), Fault> {
     let mut ids = headers.get_all(MCP_SESSION_ID).iter();
-    let (Some(session), Some(id)) = (legacy(cx), ids.next()) else { return Ok(()) };
+    let Some(id) = ids.next() else { return Ok(()) };
     let is_visible = id.as_bytes().iter().all(|byte| matches!(byte, 0x21..=0x7E));
     if id.is_empty() || !is_visible || ids.next().is_some() {
         return Err(Fault::SessionId);
@@ -43,12 +49,8 @@ pub(crate) fn keep(cx: &Cx, headers: &HeaderMap, endpoint: &Arc<str>) -> Result<
     let mut id = id.clone();
     id.set_sensitive(true);
     if !session.bind(Arc::new(UpstreamSession { id, endpoint: Arc::clone(endpoint) })) {
-        // A second `initialize` in one session. The first id stands, as for the client.
+        // Two `initialize` at once. The first id stands.
         debug!("the session is bound already");
     }
     Ok(())
-}
-
-fn legacy(cx: &Cx) -> Option<&Session> {
-    cx.session.as_ref().filter(|_| cx.era == Era::Legacy)
 }

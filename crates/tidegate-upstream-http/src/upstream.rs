@@ -11,13 +11,13 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, response};
+use http::{HeaderMap, Method, Request, Response, StatusCode, response};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use tidegate_pool::{Lease, Pool, Reason};
-use tidegate_protocol::Envelope;
+use tidegate_protocol::{Envelope, Era};
 use tidegate_service::{
-    Body, Call, Cx, Error, EventStream, OnError, Operation, Reply, Tasks, Upstream,
+    Body, Call, Error, EventStream, OnError, Operation, Reply, Session, Tasks, Upstream,
 };
 use tokio::time::{self, Instant};
 use tokio_util::sync::CancellationToken;
@@ -62,13 +62,24 @@ struct Core {
 
 /// What is sent, and how the answer is to be read.
 struct Plea {
-    request: Outgoing,
+    /// `None` once it has left, or if there is nothing to ask.
+    request: Option<Outgoing>,
     asked: Asked,
     /// Whether the server's session id goes with it.
     in_session: bool,
-    is_initialize: bool,
+    /// Where to keep the id that comes with the answer to `initialize`.
+    unbound: Option<Session>,
     /// Whether the answer is a stream that may be silent for long and has no end.
     is_endless: bool,
+    /// The end of the caller's patience.
+    cap: Option<Instant>,
+}
+
+/// What the client gets to see of a response head.
+#[derive(Default)]
+struct Head {
+    status: StatusCode,
+    headers: HeaderMap,
 }
 
 /// What came back.
@@ -124,10 +135,7 @@ impl HttpUpstream {
 
     /// The erased form, with one allocation per call less than boxing the service would cost.
     pub fn into_upstream(self) -> Upstream {
-        Upstream::new(service_fn(move |call| {
-            let core = Arc::clone(&self.0);
-            async move { core.answer(call).await }
-        }))
+        Upstream::new(service_fn(move |call| Core::answer(Arc::clone(&self.0), call)))
     }
 
     /// What the upstream has open and has done.
@@ -164,21 +172,34 @@ impl Service<Call> for HttpUpstream {
     }
 
     fn call(&mut self, call: Call) -> Self::Future {
-        let core = Arc::clone(&self.0);
-        Box::pin(async move { core.answer(call).await })
+        Box::pin(Core::answer(Arc::clone(&self.0), call))
     }
 }
 
 impl Core {
-    async fn answer(&self, call: Call) -> Result<Reply, Error> {
-        let mut attempt = Attempt::new(Arc::clone(&self.counters));
-        let (head, answer) = match self.exchange(call).await {
-            Ok(answered) => answered,
-            Err(fault) => {
-                attempt.failed(fault.verdict().0);
-                return Err(fault.at(&self.name));
+    /// Everything that needs no wait happens before the future exists, which keeps it small.
+    fn answer(
+        core: Arc<Self>,
+        call: Call,
+    ) -> impl Future<Output = Result<Reply, Error>> + Send + 'static {
+        let mut attempt = Attempt::new(Arc::clone(&core.counters));
+        let mut plea = core.plead(call);
+        async move {
+            let answered = match &mut plea {
+                Ok(plea) => core.exchange(plea).await,
+                Err(fault) => Err(std::mem::replace(fault, Fault::TooLate)),
+            };
+            match answered {
+                Ok((head, answer)) => Ok(core.reply(head, answer, attempt)),
+                Err(fault) => {
+                    attempt.failed(fault.verdict().0);
+                    Err(fault.at(&core.name))
+                }
             }
-        };
+        }
+    }
+
+    fn reply(&self, head: Head, answer: Answer, mut attempt: Attempt) -> Reply {
         let body = match answer {
             Answer::Events(exchange) => {
                 let open = OpenStream::new(Arc::clone(&self.counters));
@@ -195,43 +216,45 @@ impl Core {
                 Body::One(envelope)
             }
         };
-        Ok(Reply { status: head.status, headers: headers::end_to_end(head.headers), body })
+        Reply { status: head.status, headers: head.headers, body }
     }
 
-    async fn exchange(&self, call: Call) -> Result<(response::Parts, Answer), Fault> {
-        let Call { operation, mut cx } = call;
-        let Some(plea) = self.plead(operation, &mut cx)? else {
+    async fn exchange(&self, plea: &mut Plea) -> Result<(Head, Answer), Fault> {
+        if plea.request.is_none() {
             // There is no session to end.
-            let (head, ()) = Response::new(()).into_parts();
-            return Ok((head, Answer::Empty));
-        };
-        let Plea { request, asked, in_session, is_initialize, is_endless } = plea;
-        let pool = if is_endless { &self.streams } else { &self.calls };
-        let (lease, response) = self.deliver(pool, request, cx.deadline).await?;
-        let (mut head, body) = response.into_parts();
-        let limits = Limits { idle: (!is_endless).then_some(self.idle_timeout), cap: cx.deadline };
+            return Ok((Head::default(), Answer::Empty));
+        }
+        let (lease, response) = self.deliver(plea).await?;
+        let (parts, body) = response.into_parts();
+        let limits =
+            Limits { idle: (!plea.is_endless).then_some(self.idle_timeout), cap: plea.cap };
         let exchange = Exchange::new(lease, body, limits);
-        let planned = answer::plan(head.status, &head.headers, asked).and_then(|plan| {
-            if is_initialize && head.status.is_success() {
-                session::keep(&cx, &head.headers, &self.dialer.target().endpoint)?;
-            }
-            Ok(plan)
-        });
-        let plan = match planned {
+        let plan = match self.plan(&parts, plea) {
             Ok(plan) => plan,
             Err(fault) => {
                 exchange.discard();
                 return Err(fault);
             }
         };
+        let mut head = Head { status: parts.status, headers: headers::end_to_end(parts.headers) };
         if plan == Plan::Done {
             exchange.skip_now();
             head.status = StatusCode::OK;
             return Ok((head, Answer::Empty));
         }
-        let bare = || answer::bare(head.status, asked, in_session).map(|()| Answer::Empty);
+        let bare = || answer::bare(head.status, plea.asked, plea.in_session);
         let answer = self.read(exchange, plan, bare).await?;
         Ok((head, answer))
+    }
+
+    fn plan(&self, head: &response::Parts, plea: &Plea) -> Result<Plan, Fault> {
+        let plan = answer::plan(head.status, &head.headers, plea.asked)?;
+        if let Some(session) = &plea.unbound
+            && head.status.is_success()
+        {
+            session::keep(session, &head.headers, &self.dialer.target().endpoint)?;
+        }
+        Ok(plan)
     }
 
     /// Reads the body as planned; `bare` decides where only the status counts.
@@ -239,14 +262,14 @@ impl Core {
         &self,
         exchange: Exchange,
         plan: Plan,
-        bare: impl Fn() -> Result<Answer, Fault>,
+        bare: impl Fn() -> Result<(), Fault>,
     ) -> Result<Answer, Fault> {
         match plan {
             Plan::Events => Ok(Answer::Events(exchange)),
             Plan::Done | Plan::Skip => exchange.skip().await.map(|()| Answer::Empty),
             Plan::Bare => {
                 exchange.skip_now();
-                bare()
+                bare().map(|()| Answer::Empty)
             }
             Plan::MustBeEmpty => match exchange.collect(self.max_response).await? {
                 nothing if nothing.is_empty() => Ok(Answer::Empty),
@@ -254,59 +277,61 @@ impl Core {
             },
             Plan::Json { or_bare } => {
                 let bytes = exchange.collect(self.max_response).await?;
-                if bytes.is_empty() {
-                    return if or_bare { bare() } else { Ok(Answer::Empty) };
+                if bytes.is_empty() && !or_bare {
+                    return Ok(Answer::Empty);
                 }
                 match Envelope::parse(bytes) {
                     Ok(envelope) => Ok(Answer::One(envelope)),
-                    Err(_) if or_bare => bare(),
+                    Err(_) if or_bare => bare().map(|()| Answer::Empty),
                     Err(error) => Err(Fault::Message(error)),
                 }
             }
         }
     }
 
-    /// Makes the request; `None` if there is nothing to ask.
-    fn plead(&self, operation: Operation, cx: &mut Cx) -> Result<Option<Plea>, Fault> {
-        let session = session::id_for(cx, &self.dialer.target().endpoint)?;
-        let headers = std::mem::take(&mut cx.headers);
-        let (mut is_initialize, mut is_endless) = (false, false);
-        let (method, purpose, bytes, asked) = match operation {
+    /// Makes the request.
+    fn plead(&self, call: Call) -> Result<Plea, Fault> {
+        let Call { operation, cx } = call;
+        let id = session::id_for(&cx, &self.dialer.target().endpoint)?;
+        let mut plea = Plea {
+            request: None,
+            asked: Asked::Send,
+            in_session: id.is_some(),
+            unbound: None,
+            is_endless: false,
+            cap: cx.deadline,
+        };
+        let (method, purpose, bytes) = match operation {
             Operation::Send(envelope) => {
-                match envelope.method().as_deref() {
-                    Some("initialize") => is_initialize = true,
-                    Some("subscriptions/listen") => is_endless = true,
-                    _ => (),
+                // Only these two are special, and neither can be in a session that has its id.
+                if id.is_none() {
+                    match (cx.era, envelope.method().as_deref()) {
+                        (Era::Legacy, Some("initialize")) => plea.unbound = cx.session,
+                        (Era::Modern, Some("subscriptions/listen")) => plea.is_endless = true,
+                        _ => (),
+                    }
                 }
-                (Method::POST, Purpose::Send, envelope.into_bytes(), Asked::Send)
+                (Method::POST, Purpose::Send, envelope.into_bytes())
             }
             Operation::Listen { last_event_id } => {
-                is_endless = true;
-                (Method::GET, Purpose::Listen(last_event_id), Bytes::new(), Asked::Listen)
+                plea.asked = Asked::Listen;
+                plea.is_endless = true;
+                (Method::GET, Purpose::Listen(last_event_id), Bytes::new())
             }
-            Operation::EndSession if session.is_none() => return Ok(None),
-            Operation::EndSession => (Method::DELETE, Purpose::End, Bytes::new(), Asked::End),
+            Operation::EndSession if id.is_none() => return Ok(plea),
+            Operation::EndSession => {
+                plea.asked = Asked::End;
+                (Method::DELETE, Purpose::End, Bytes::new())
+            }
         };
-        // A server's id is not shown to it where a new session is asked for.
-        let session = session.filter(|_| !is_initialize);
-        let in_session = session.is_some();
-        let request = self.request((method, bytes), headers, purpose, session);
-        Ok(Some(Plea { request, asked, in_session, is_initialize, is_endless }))
-    }
-
-    fn request(
-        &self,
-        (method, bytes): (Method, Bytes),
-        mut headers: HeaderMap,
-        purpose: Purpose,
-        session: Option<HeaderValue>,
-    ) -> Outgoing {
-        self.always.add_to(&mut headers, purpose, session);
+        let mut headers = cx.headers;
+        self.always.add_to(&mut headers, purpose, id);
         let mut request = Request::new(Full::new(bytes));
         *request.method_mut() = method;
         *request.uri_mut() = self.dialer.target().path.clone();
         *request.headers_mut() = headers;
-        request
+        plea.request = Some(request);
+        Ok(plea)
     }
 
     /// Sends a request exactly once and waits for the head of its response.
@@ -315,29 +340,30 @@ impl Core {
     /// new one. That is not a second attempt: the server has seen nothing.
     async fn deliver(
         &self,
-        pool: &Pool<Box<Link>>,
-        mut request: Outgoing,
-        cap: Option<Instant>,
+        plea: &mut Plea,
     ) -> Result<(Lease<Box<Link>>, Response<Incoming>), Fault> {
-        let mut lease = pool.checkout_within(cap).await.map_err(Fault::Busy)?;
+        let pool = if plea.is_endless { &self.streams } else { &self.calls };
+        let mut lease = pool.checkout_within(plea.cap).await.map_err(Fault::Busy)?;
         let mut start = lease.taken_at();
-        if cap.is_some_and(|cap| cap <= start) {
+        if plea.cap.is_some_and(|cap| cap <= start) {
             return Err(Fault::TooLate);
         }
         if lease.item().is_none() {
-            start = self.dial_into(&mut lease, cap).await?;
+            start = self.dial_into(&mut lease, plea.cap).await?;
         }
         loop {
             let deadline = start + self.request_timeout;
-            let deadline = cap.map_or(deadline, |cap| cap.min(deadline));
-            let Some(link) = lease.item() else { return Err(Fault::Unsent) };
+            let deadline = plea.cap.map_or(deadline, |cap| cap.min(deadline));
+            let (Some(link), Some(request)) = (lease.item(), plea.request.take()) else {
+                return Err(Fault::Unsent);
+            };
             let is_new = link.is_new();
             let fault = match link.exchange(request, deadline).await {
                 Ok(response) => return Ok((lease, response)),
                 Err(HeadError::Unsent(returned)) if !is_new => {
                     lease.close(Reason::Broken);
-                    request = *returned;
-                    start = self.dial_into(&mut lease, cap).await?;
+                    plea.request = Some(*returned);
+                    start = self.dial_into(&mut lease, plea.cap).await?;
                     continue;
                 }
                 Err(HeadError::Unsent(_)) => Fault::Unsent,
@@ -399,5 +425,27 @@ async fn sweep(
 impl fmt::Debug for HttpUpstream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("HttpUpstream").field("name", &self.0.name).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tidegate_protocol::{Envelope, Era};
+    use tidegate_service::{Call, Cx, Tasks};
+
+    use super::{Core, HttpUpstream};
+    use crate::Params;
+
+    /// Every call allocates and copies its future, so what is rare must not live in it.
+    #[tokio::test]
+    async fn the_future_of_a_call_stays_small() {
+        let params = Params::new("x", "http://127.0.0.1:9/".parse().unwrap());
+        let upstream = HttpUpstream::new(params, Tasks::default()).unwrap();
+        let ping = Envelope::parse(r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#.into()).unwrap();
+        let call = Call::send(ping, Cx::new(Era::Legacy));
+        let size = size_of_val(&Core::answer(Arc::clone(&upstream.0), call));
+        assert!(size <= 1_700, "{size}");
     }
 }
