@@ -233,6 +233,11 @@ impl Connection {
         self.read.is_empty() && !self.more().await
     }
 
+    /// Forgets what has been read.
+    pub fn skip(&mut self) {
+        self.read.clear();
+    }
+
     async fn chunks(&mut self) -> (Vec<u8>, bool) {
         let mut body = Vec::new();
         loop {

@@ -26,6 +26,7 @@
 mod binary;
 pub mod client;
 mod events;
+pub mod frames;
 pub mod http;
 mod proxy;
 mod recorder;

@@ -34,6 +34,7 @@ const MAX_H2_STREAMS: u32 = 128;
 #[derive(Debug)]
 pub(crate) enum Ended {
     Silent,
+    Stalled,
     Io(std::io::Error),
     Http(hyper::Error),
 }
@@ -42,6 +43,7 @@ impl fmt::Display for Ended {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Silent => f.write_str("nothing that tells the protocol came in time"),
+            Self::Stalled => f.write_str("the client took nothing of what was ready for it"),
             Self::Io(error) => error.fmt(f),
             Self::Http(error) => error.fmt(f),
         }
@@ -108,7 +110,7 @@ async fn http1(
         service_fn(move |request| front.respond(request, activity.enter()))
     };
     let connection = conn::http1::Builder::new()
-        // The stream has the clocks.
+        // Its one clock would be set anew for every head; ours are in the stream and in `Activity`.
         .header_read_timeout(None)
         .max_headers(limits.max_headers)
         .max_buf_size(limits.max_header_bytes.max(8 << 10) + limits.max_uri + (64 << 10))
@@ -117,6 +119,9 @@ async fn http1(
     tokio::select! {
         ended = connection.as_mut() => return ended.map_err(Ended::Http),
         () = front.draining().cancelled() => connection.as_mut().graceful_shutdown(),
+        () = activity.idle_for(front.params().timeouts.keep_alive) => {
+            connection.as_mut().graceful_shutdown();
+        }
     }
     connection.await.map_err(Ended::Http)
 }
@@ -146,9 +151,18 @@ async fn http2(
     tokio::select! {
         ended = connection.as_mut() => return ended.map_err(Ended::Http),
         () = front.draining().cancelled() => connection.as_mut().graceful_shutdown(),
-        () = activity.idle() => connection.as_mut().graceful_shutdown(),
+        () = activity.idle_for(front.params().timeouts.keep_alive) => {
+            connection.as_mut().graceful_shutdown();
+        }
+        () = activity.stalled() => return Err(Ended::Stalled),
     }
-    connection.await.map_err(Ended::Http)
+    // A client that does not answer the farewell, or takes nothing of what is ready for it, would
+    // keep the connection for ever.
+    tokio::select! {
+        ended = connection.as_mut() => ended.map_err(Ended::Http),
+        () = activity.stalled() => Err(Ended::Stalled),
+        () = activity.idle_for(front.params().timeouts.write_stall) => Err(Ended::Stalled),
+    }
 }
 
 /// Lets HTTP/2 answer requests side by side, in tasks that have an owner.

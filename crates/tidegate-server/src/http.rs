@@ -113,6 +113,7 @@ impl Front {
         entered: Entered,
     ) -> Result<Response<OutBody>, Infallible> {
         let (head, body) = request.into_parts();
+        let is_http2 = head.version == ::http::Version::HTTP_2;
         let allowed_origin = self.0.guard.cors_origin(&head.headers);
         let answered = AssertUnwindSafe(self.answer(head, body)).catch_unwind().await;
         let mut response = match answered {
@@ -123,7 +124,7 @@ impl Front {
         if let Some(origin) = allowed_origin {
             cors::allow(response.headers_mut(), origin);
         }
-        Ok(response.map(|body| body.holding(entered)))
+        Ok(response.map(|body| body.holding(entered, is_http2)))
     }
 
     async fn answer(&self, head: Parts, body: Incoming) -> Result<Response<OutBody>, Rejection> {

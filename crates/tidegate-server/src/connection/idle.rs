@@ -1,9 +1,13 @@
 //! Whether a connection is in use, seen from both its ends: requests enter and leave, the byte
-//! stream asks.
+//! stream asks. In HTTP/2 also whether its client takes what is ready for it, which there the byte
+//! stream cannot tell: a client that opens no window still reads frames.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
 
 use tokio::time::{self, Instant};
@@ -18,11 +22,20 @@ pub(crate) struct Activity {
     epoch: Instant,
     /// Milliseconds after the epoch at which the last request left.
     left: AtomicU64,
+    /// HTTP/2: how many responses have something ready that the client has not taken.
+    ready: AtomicUsize,
+    /// HTTP/2: milliseconds after the epoch at which it last took something, or had nothing to
+    /// take.
+    taken: AtomicU64,
 }
 
 /// Proof that a request is under way, from its head to the end of its response's body.
 #[derive(Debug)]
-pub(crate) struct Entered(Arc<Activity>);
+pub(crate) struct Entered {
+    activity: Arc<Activity>,
+    /// Whether something is ready for the client that it has not taken.
+    has_ready: bool,
+}
 
 impl Activity {
     pub(crate) fn new(timeouts: Timeouts) -> Self {
@@ -31,6 +44,8 @@ impl Activity {
             in_flight: AtomicUsize::new(0),
             epoch: Instant::now(),
             left: AtomicU64::new(0),
+            ready: AtomicUsize::new(0),
+            taken: AtomicU64::new(0),
         }
     }
 
@@ -40,7 +55,7 @@ impl Activity {
 
     pub(crate) fn enter(self: &Arc<Self>) -> Entered {
         self.in_flight.fetch_add(1, Ordering::Relaxed);
-        Entered(Arc::clone(self))
+        Entered { activity: Arc::clone(self), has_ready: false }
     }
 
     pub(crate) fn is_busy(&self) -> bool {
@@ -49,29 +64,128 @@ impl Activity {
 
     /// When the last request left, or the connection was made.
     pub(crate) fn rests_since(&self) -> Instant {
-        self.epoch + time::Duration::from_millis(self.left.load(Ordering::Relaxed))
+        self.at(&self.left)
     }
 
-    /// Ends when no request has been under way for the keep-alive time.
-    pub(crate) async fn idle(&self) {
-        let keep_alive = self.timeouts.keep_alive;
-        loop {
-            let rested = self.rests_since().elapsed();
-            if self.is_busy() {
-                time::sleep(keep_alive).await;
-            } else if rested >= keep_alive {
-                return;
-            } else {
-                time::sleep(keep_alive.saturating_sub(rested)).await;
+    /// Ends when no request has been under way for this long.
+    pub(crate) async fn idle_for(&self, patience: Duration) {
+        once_for(patience, || (!self.is_busy()).then(|| self.rests_since())).await;
+    }
+
+    /// HTTP/2: ends when the client has taken nothing for the write-stall time, although something
+    /// was ready all the time.
+    pub(crate) async fn stalled(&self) {
+        let has_ready = || self.ready.load(Ordering::Relaxed) > 0;
+        once_for(self.timeouts.write_stall, || has_ready().then(|| self.at(&self.taken))).await;
+    }
+
+    fn at(&self, millis: &AtomicU64) -> Instant {
+        self.epoch + Duration::from_millis(millis.load(Ordering::Relaxed))
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+/// Ends when something has been so for a time. `since` tells from when on it is so.
+async fn once_for(patience: Duration, since: impl Fn() -> Option<Instant>) {
+    loop {
+        let rest = since().map_or(patience, |since| patience.saturating_sub(since.elapsed()));
+        if rest.is_zero() {
+            return;
+        }
+        time::sleep(rest).await;
+    }
+}
+
+impl Entered {
+    /// HTTP/2: notes that something is ready that the client has not taken.
+    pub(crate) fn waits(&mut self) {
+        if !self.has_ready {
+            self.has_ready = true;
+            // The first that waits starts the clock; the last would stop it for all.
+            if self.activity.ready.fetch_add(1, Ordering::Relaxed) == 0 {
+                self.note_taken();
             }
         }
+    }
+
+    /// HTTP/2: notes that the client has taken something, and whether more is ready for it.
+    pub(crate) fn took(&mut self, has_more: bool) {
+        match (self.has_ready, has_more) {
+            (false, true) => drop(self.activity.ready.fetch_add(1, Ordering::Relaxed)),
+            (true, false) => drop(self.activity.ready.fetch_sub(1, Ordering::Relaxed)),
+            (false, false) | (true, true) => (),
+        }
+        self.has_ready = has_more;
+        self.note_taken();
+    }
+
+    fn note_taken(&self) {
+        self.activity.taken.store(self.activity.now(), Ordering::Relaxed);
     }
 }
 
 impl Drop for Entered {
     fn drop(&mut self) {
-        let now = u64::try_from(self.0.epoch.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.0.left.store(now, Ordering::Relaxed);
-        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+        if self.has_ready {
+            self.activity.ready.fetch_sub(1, Ordering::Relaxed);
+        }
+        self.activity.left.store(self.activity.now(), Ordering::Relaxed);
+        self.activity.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Arc, time::Duration};
+
+    use tokio::time::{Instant, sleep, timeout};
+
+    use super::Activity;
+    use crate::params::Timeouts;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn activity() -> Arc<Activity> {
+        Arc::new(Activity::new(Timeouts { write_stall: 60 * SECOND, ..Timeouts::default() }))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_rest_begins_when_the_last_request_leaves() {
+        let activity = activity();
+        let began = Instant::now();
+        let requests = async {
+            sleep(50 * SECOND).await;
+            let first = activity.enter();
+            let second = activity.enter();
+            sleep(100 * SECOND).await;
+            drop(first);
+            sleep(10 * SECOND).await;
+            drop(second);
+        };
+        tokio::join!(activity.idle_for(75 * SECOND), requests);
+        assert_eq!(began.elapsed().as_secs(), 160 + 75);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_stalls_that_takes_nothing_of_what_is_ready() {
+        let activity = activity();
+        let mut slow = activity.enter();
+        let mut stuck = activity.enter();
+        assert!(timeout(600 * SECOND, activity.stalled()).await.is_err(), "nothing is ready");
+        stuck.waits();
+        slow.waits();
+        for _ in 0..10 {
+            assert!(timeout(50 * SECOND, activity.stalled()).await.is_err(), "it takes something");
+            slow.took(true);
+        }
+        let began = Instant::now();
+        slow.took(false);
+        activity.stalled().await;
+        assert_eq!(began.elapsed().as_secs(), 60, "what is left is not taken");
+        drop(stuck);
+        assert!(timeout(600 * SECOND, activity.stalled()).await.is_err(), "and now it is gone");
     }
 }

@@ -1,9 +1,9 @@
-//! The byte stream of a client connection, with the clocks that bound a client: how long a
-//! request's head may take once it has begun, how long the connection may rest between requests,
-//! and how long a client may refuse to take what is ready for it.
+//! The byte stream of a client connection, with two of the clocks that bound a client: how long a
+//! request's head may take once it has begun, and how long a client may refuse to take what is
+//! ready for it. A connection that is busy pays for neither.
 //!
-//! The HTTP library has one clock for the first two and sets it anew for every request. Here a
-//! connection that is busy pays for none of them.
+//! How long a connection may rest is not for the stream to tell: between requests the library
+//! waits for the next byte without asking again, so that a timer set here would never be.
 
 use std::{
     io::{self, IoSlice},
@@ -32,18 +32,7 @@ pub(super) struct Guarded<S> {
     head_began: Option<Instant>,
     clocks_heads: bool,
     head_clock: Clock,
-    rest_clock: Clock,
     write_clock: Clock,
-}
-
-/// What a client that has sent nothing new deserves.
-#[derive(Debug, PartialEq, Eq)]
-enum Verdict {
-    Patience,
-    /// It has begun a request and not gone on with it.
-    TooSlow,
-    /// It has had no request for long.
-    Rested,
 }
 
 /// A timer that costs nothing until it is needed.
@@ -69,45 +58,28 @@ impl<S> Guarded<S> {
             head_began,
             clocks_heads,
             head_clock: Clock::default(),
-            rest_clock: Clock::default(),
             write_clock: Clock::default(),
         }
     }
 
-    /// Notes what a read brought, and judges a client that sends nothing.
-    fn watch_head(&mut self, cx: &mut Context<'_>, read: bool) -> Verdict {
+    /// Notes what a read brought, and whether the peer has been too slow with a head.
+    fn watch_head(&mut self, cx: &mut Context<'_>, read: bool) -> Poll<()> {
         if !self.clocks_heads || self.activity.is_busy() {
             self.head_began = None;
             self.head_clock.armed = false;
-            return Verdict::Patience;
+            return Poll::Pending;
         }
         if read {
             self.head_began.get_or_insert_with(Instant::now);
-            return Verdict::Patience;
+            return Poll::Pending;
         }
         match self.head_began {
+            None => Poll::Pending,
             Some(began) => {
                 let deadline = began + self.activity.timeouts().headers;
-                match self.head_clock.poll_at(cx, deadline) {
-                    Poll::Ready(()) => Verdict::TooSlow,
-                    Poll::Pending => Verdict::Patience,
-                }
+                self.head_clock.poll_at(cx, deadline)
             }
-            None => self.watch_rest(cx),
         }
-    }
-
-    /// The timer of the rest is not moved with every request. It fires early, and then it is set
-    /// to what is left.
-    fn watch_rest(&mut self, cx: &mut Context<'_>) -> Verdict {
-        let keep_alive = self.activity.timeouts().keep_alive;
-        while self.rest_clock.poll_at(cx, self.activity.rests_since() + keep_alive).is_ready() {
-            if self.activity.rests_since() + keep_alive <= Instant::now() {
-                return Verdict::Rested;
-            }
-            self.rest_clock.armed = false;
-        }
-        Verdict::Patience
     }
 
     /// Turns a write that cannot proceed into an error once it has waited too long.
@@ -158,18 +130,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
         let before = buf.filled().len();
         let read = Pin::new(&mut this.stream).poll_read(cx, buf);
         let progressed = read.is_ready() && buf.filled().len() > before;
-        let verdict = this.watch_head(cx, progressed);
-        if read.is_ready() {
-            return read;
+        let too_slow = this.watch_head(cx, progressed).is_ready();
+        if read.is_pending() && too_slow {
+            return Poll::Ready(Err(stalled("the request's head did not come in time")));
         }
-        match verdict {
-            Verdict::Patience => Poll::Pending,
-            Verdict::TooSlow => {
-                Poll::Ready(Err(stalled("the request's head did not come in time")))
-            }
-            // As if the client had closed: nothing is lost, and the library says goodbye.
-            Verdict::Rested => Poll::Ready(Ok(())),
-        }
+        read
     }
 }
 
@@ -277,25 +242,6 @@ mod tests {
         let mut byte = [0; 1];
         let silent = tokio::time::timeout(Duration::from_secs(600), stream.read(&mut byte)).await;
         assert!(silent.is_err(), "nothing came and nothing broke");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_connection_that_rests_ends_after_its_last_request_not_before() {
-        let (near, mut far) = duplex(64);
-        let activity = Arc::new(Activity::new(TIMEOUTS));
-        let mut stream = Guarded::new(near, Bytes::from_static(b"x"), Arc::clone(&activity), false);
-        let began = tokio::time::Instant::now();
-        let mut byte = [0; 1];
-        stream.read_exact(&mut byte).await.unwrap();
-        for second in [50, 100] {
-            let entered = activity.enter();
-            let ended = began + Duration::from_secs(second);
-            assert!(tokio::time::timeout_at(ended, stream.read(&mut byte)).await.is_err());
-            drop(entered);
-        }
-        assert_eq!(stream.read(&mut byte).await.unwrap(), 0, "an end, not an error");
-        assert_eq!(began.elapsed().as_secs(), 175);
-        drop(far.write_all(b"late").await);
     }
 
     #[tokio::test(start_paused = true)]

@@ -15,9 +15,16 @@ use crate::connection::Entered;
 #[derive(Debug)]
 pub(crate) struct OutBody {
     content: Content,
+    /// HTTP/2: what is left of a piece that is handed out in smaller ones.
+    rest: Bytes,
     /// Keeps the connection busy until the last byte has been taken.
-    _entered: Option<Entered>,
+    entered: Option<Entered>,
+    is_http2: bool,
 }
+
+/// HTTP/2: the most that is handed out at once. The library takes a piece whole as soon as the
+/// client takes a byte, so this is how much of a response may wait out of sight.
+const HTTP2_PIECE: usize = 16 << 10;
 
 #[derive(Debug)]
 enum Content {
@@ -27,19 +34,57 @@ enum Content {
 
 impl OutBody {
     pub(super) const fn empty() -> Self {
-        Self { content: Content::Full(None), _entered: None }
+        Self::of(Content::Full(None))
     }
 
     pub(super) const fn full(bytes: Bytes) -> Self {
-        Self { content: Content::Full(Some(bytes)), _entered: None }
+        Self::of(Content::Full(Some(bytes)))
     }
 
     pub(super) fn stream(stream: StreamBody) -> Self {
-        Self { content: Content::Stream(Box::new(stream)), _entered: None }
+        Self::of(Content::Stream(Box::new(stream)))
     }
 
-    pub(super) fn holding(self, entered: Entered) -> Self {
-        Self { _entered: Some(entered), ..self }
+    const fn of(content: Content) -> Self {
+        Self { content, rest: Bytes::new(), entered: None, is_http2: false }
+    }
+
+    /// The body of a response on a connection.
+    pub(super) fn holding(self, mut entered: Entered, is_http2: bool) -> Self {
+        if is_http2 {
+            // Only once the client has opened a window will it be asked for.
+            entered.waits();
+        }
+        Self { entered: Some(entered), is_http2, ..self }
+    }
+
+    fn poll_content(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Broken>>> {
+        match &mut self.content {
+            Content::Full(bytes) => Poll::Ready(bytes.take().map(Ok)),
+            Content::Stream(stream) => stream.poll_bytes(cx),
+        }
+    }
+
+    /// The next small piece, and a note of what it says about the client.
+    fn poll_http2(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Broken>>> {
+        if self.rest.is_empty() {
+            match self.poll_content(cx) {
+                Poll::Ready(Some(Ok(bytes))) => self.rest = bytes,
+                other => {
+                    self.note_taken(false);
+                    return other;
+                }
+            }
+        }
+        self.note_taken(true);
+        let piece = self.rest.len().min(HTTP2_PIECE);
+        Poll::Ready(Some(Ok(self.rest.split_to(piece))))
+    }
+
+    fn note_taken(&mut self, has_more: bool) {
+        if let Some(entered) = &mut self.entered {
+            entered.took(has_more);
+        }
     }
 }
 
@@ -51,17 +96,15 @@ impl Body for OutBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
-        match &mut self.content {
-            Content::Full(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Content::Stream(stream) => {
-                stream.poll_bytes(cx).map(|next| next.map(|bytes| bytes.map(Frame::data)))
-            }
-        }
+        let next = if self.is_http2 { self.poll_http2(cx) } else { self.poll_content(cx) };
+        next.map(|next| next.map(|bytes| bytes.map(Frame::data)))
     }
 
     fn is_end_stream(&self) -> bool {
         match &self.content {
-            Content::Full(bytes) => bytes.as_ref().is_none_or(Bytes::is_empty),
+            Content::Full(bytes) => {
+                self.rest.is_empty() && bytes.as_ref().is_none_or(Bytes::is_empty)
+            }
             Content::Stream(_) => false,
         }
     }
@@ -69,7 +112,8 @@ impl Body for OutBody {
     fn size_hint(&self) -> SizeHint {
         match &self.content {
             Content::Full(bytes) => {
-                SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
+                let left = bytes.as_ref().map_or(0, Bytes::len) + self.rest.len();
+                SizeHint::with_exact(left as u64)
             }
             Content::Stream(_) => SizeHint::default(),
         }
