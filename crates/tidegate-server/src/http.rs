@@ -13,7 +13,13 @@ mod read;
 mod stream;
 mod write;
 
-use std::{convert::Infallible, fmt, panic::AssertUnwindSafe, sync::Arc};
+use std::{
+    convert::Infallible,
+    fmt,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    panic::AssertUnwindSafe,
+    sync::Arc,
+};
 
 use ::http::{HeaderMap, Method, Request, Response, StatusCode, Uri, header, request::Parts};
 use futures_util::FutureExt as _;
@@ -58,7 +64,7 @@ impl Front {
         let counters = Arc::new(Counters::default());
         Self(Arc::new(Shared {
             edge,
-            guard: Guard::new(&params, true),
+            guard: Guard::new(&params, STRICTEST),
             budget: Budget::new(params.limits.body_budget, Arc::clone(&counters)),
             places: Arc::new(Semaphore::new(params.limits.max_connections)),
             counters,
@@ -73,12 +79,12 @@ impl Front {
     }
 
     /// The same front, with the rules that hold for one listener's address.
-    pub(crate) fn for_listener(&self, address: std::net::SocketAddr) -> Arc<Self> {
+    pub(crate) fn for_listener(&self, address: SocketAddr) -> Arc<Self> {
         let shared = &self.0;
         Arc::new(Self(Arc::new(Shared {
             edge: shared.edge.clone(),
             params: shared.params.clone(),
-            guard: Guard::new(&shared.params, address.ip().is_loopback()),
+            guard: Guard::new(&shared.params, address),
             budget: shared.budget.clone(),
             counters: Arc::clone(&shared.counters),
             places: Arc::clone(&shared.places),
@@ -211,6 +217,9 @@ impl fmt::Debug for Front {
         f.debug_struct("Front").field("stats", &self.stats()).finish_non_exhaustive()
     }
 }
+
+/// Until a listener says otherwise, a front has the rules of a loopback one.
+const STRICTEST: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 /// The media types of the endpoint.
 const JSON: header::HeaderValue = header::HeaderValue::from_static("application/json");

@@ -65,7 +65,7 @@ impl Listener {
         tasks: &Tasks,
     ) {
         let params = Params { security, ..Params::default() };
-        let guard = Guard::new(&params, self.address().ip().is_loopback());
+        let guard = Guard::new(&params, self.address());
         let observer = Arc::new(Observer { sources, guard });
         let intake = Intake {
             places: Arc::new(Semaphore::new(MAX_CONNECTIONS)),

@@ -1,6 +1,8 @@
 //! What is refused before the body is looked at: framing tricks, foreign hosts and origins, and
 //! heads larger than any honest client sends.
 
+use std::net::SocketAddr;
+
 use http::{HeaderMap, HeaderValue, StatusCode, Version, header, request::Parts, uri::Authority};
 
 use super::error::Rejection;
@@ -15,11 +17,29 @@ pub(crate) struct Guard {
     limits: Limits,
     security: Security,
     is_loopback: bool,
+    /// Spellings of `Host` that need no closer look: those that nearly every client sends.
+    usual_hosts: Vec<HeaderValue>,
 }
 
 impl Guard {
-    pub(crate) fn new(params: &Params, is_loopback: bool) -> Self {
-        Self { limits: params.limits, security: params.security.clone(), is_loopback }
+    /// The rules for a listener at this address.
+    pub(crate) fn new(params: &Params, address: SocketAddr) -> Self {
+        let mut guard = Self {
+            limits: params.limits,
+            security: params.security.clone(),
+            is_loopback: address.ip().is_loopback(),
+            usual_hosts: Vec::new(),
+        };
+        let port = address.port();
+        let named = params.security.allowed_hosts.iter().cloned();
+        let hosts = named.chain([address.ip().to_string(), "localhost".to_owned()]);
+        guard.usual_hosts = hosts
+            .filter(|host| guard.serves(host))
+            .flat_map(|host| [format!("{host}:{port}"), host])
+            .filter_map(|host| HeaderValue::try_from(host).ok())
+            .filter(|host| authority(host).is_some())
+            .collect();
+        guard
     }
 
     pub(crate) fn check(&self, head: &Parts) -> Result<(), Rejection> {
@@ -62,6 +82,11 @@ impl Guard {
         let (host, second) = (hosts.next(), hosts.next());
         if second.is_some() {
             return Err(malformed("more than one Host header"));
+        }
+        if head.uri.authority().is_none()
+            && host.is_some_and(|host| self.usual_hosts.contains(host))
+        {
+            return Ok(());
         }
         let host = match host {
             // Required whatever the target says (RFC 9112, 3.2).
@@ -199,6 +224,8 @@ fn too_large(status: StatusCode, what: &'static str) -> Rejection {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use http::{Request, StatusCode, request::Parts};
 
     use super::Guard;
@@ -212,13 +239,18 @@ mod tests {
         request.body(()).unwrap().into_parts().0
     }
 
+    fn address(is_loopback: bool) -> SocketAddr {
+        let ip = if is_loopback { "127.0.0.1" } else { "192.0.2.1" };
+        SocketAddr::new(ip.parse().unwrap(), 8080)
+    }
+
     #[track_caller]
     fn check(is_loopback: bool, uri: &str, headers: &[(&str, &str)], expected: Option<u16>) {
         let security = Security {
             allowed_hosts: vec!["mcp.example".into()],
             allowed_origins: vec!["https://app.example".into()],
         };
-        let guard = Guard::new(&Params { security, ..Params::default() }, is_loopback);
+        let guard = Guard::new(&Params { security, ..Params::default() }, address(is_loopback));
         let refused = guard.check(&head(uri, headers)).err().map(|each| each.status);
         let expected = expected.map(|code| StatusCode::from_u16(code).unwrap());
         assert_eq!(refused, expected, "{uri} {headers:?}");
@@ -257,7 +289,7 @@ mod tests {
     fn hosts_elsewhere_are_those_listed() {
         check(false, "/mcp", &[("host", "mcp.example")], None);
         check(false, "/mcp", &[("host", "localhost")], Some(403));
-        let any = Guard::new(&Params::default(), false);
+        let any = Guard::new(&Params::default(), address(false));
         assert!(any.check(&head("/mcp", &[("host", "anything.example")])).is_ok());
     }
 
