@@ -53,7 +53,9 @@ impl Binary {
                 panic!("it does not serve: {complaint}");
             }
             let url = line.split_whitespace().find_map(|word| word.strip_prefix("http://"));
-            urls.extend(url.map(|url| url.split('/').next().unwrap().parse::<SocketAddr>().unwrap()));
+            urls.extend(
+                url.map(|url| url.split('/').next().unwrap().parse::<SocketAddr>().unwrap()),
+            );
         }
         Self { child, stdout, stderr, address: urls[0], ops: urls[1], _file: file }
     }

@@ -147,7 +147,8 @@ impl Client {
 
     /// Opens a modern subscription.
     pub async fn subscribe(&self, id: &str) -> Events {
-        let body = modern(id, "subscriptions/listen", r#""notifications":{"toolsListChanged":true},"#);
+        let body =
+            modern(id, "subscriptions/listen", r#""notifications":{"toolsListChanged":true},"#);
         let headers = modern_headers("subscriptions/listen", None);
         let connection = Connection::open(self.address).await;
         Events::open(connection, &http::post_to(&self.path, &headers, body.as_bytes())).await

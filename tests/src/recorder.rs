@@ -24,9 +24,11 @@ pub struct Recorded {
 impl Recorded {
     /// The value of a header.
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.head.lines().skip(1).filter_map(|line| line.split_once(':')).find_map(
-            |(each, value)| each.eq_ignore_ascii_case(name).then_some(value.trim()),
-        )
+        self.head
+            .lines()
+            .skip(1)
+            .filter_map(|line| line.split_once(':'))
+            .find_map(|(each, value)| each.eq_ignore_ascii_case(name).then_some(value.trim()))
     }
 }
 

@@ -110,10 +110,8 @@ impl Exchange {
 
     /// Answers with a status alone, and closes.
     pub async fn status(mut self, status: &str) {
-        self.write(format!(
-            "HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
-        ))
-        .await;
+        self.write(format!("HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"))
+            .await;
         self.finish().await;
     }
 

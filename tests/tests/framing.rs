@@ -1,6 +1,6 @@
 //! What an attacker can do with the framing and the headers of a request (battery A). The judge is
 //! an upstream that writes down every byte it gets.
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 use tidegate_tests::{
     Proxy, Recorder,
@@ -96,8 +96,12 @@ async fn both_a_length_and_chunks_make_one_request_and_the_connection_ends() {
         format!("content-length:{short}\r\ntransfer-encoding:chunked\r\n"),
         format!("content-length: {short}\r\ntransfer-encoding: \t chunked\r\n"),
         format!("content-length: {short}\r\ntransfer-encoding: chunked \t\r\n"),
-        format!("content-length: {short}\r\ncontent-length: {short}\r\ntransfer-encoding: chunked\r\n"),
-        format!("content-length: {short}\r\ntransfer-encoding: chunked\r\nconnection: keep-alive\r\n"),
+        format!(
+            "content-length: {short}\r\ncontent-length: {short}\r\ntransfer-encoding: chunked\r\n"
+        ),
+        format!(
+            "content-length: {short}\r\ntransfer-encoding: chunked\r\nconnection: keep-alive\r\n"
+        ),
     ] {
         let responses = arena.attack(&post(&lines, &format!("{ping}{}", canary()))).await;
         assert!(responses.len() <= 1, "{lines}: one request has at most one answer");

@@ -1,6 +1,6 @@
 //! HTTP/2 with prior knowledge: everything works as over HTTP/1.1, and the attacks that HTTP/2 has
 //! of its own (battery C07 to C12, A07) hurt nobody else.
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -64,8 +64,10 @@ impl H2 {
         headers: &[(&str, &str)],
         body: &str,
     ) -> (http::Response<RecvStream>, h2::SendStream<Bytes>) {
-        let mut request =
-            Request::builder().method(method).uri("http://localhost/mcp").version(http::Version::HTTP_2);
+        let mut request = Request::builder()
+            .method(method)
+            .uri("http://localhost/mcp")
+            .version(http::Version::HTTP_2);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
@@ -139,7 +141,10 @@ async fn both_eras_work_over_http2() {
     assert_eq!(ready.await.status, 202);
     let call = legacy("\"a\"", "tools/call", r#"{"name":"echo","arguments":{"n":2}}"#);
     let answer = client.post(&session, &call).await.json();
-    assert_eq!((&answer["id"], &answer["result"]["structuredContent"]["n"]), (&"a".into(), &2.into()));
+    assert_eq!(
+        (&answer["id"], &answer["result"]["structuredContent"]["n"]),
+        (&"a".into(), &2.into())
+    );
     let batch = client.post(&session, &format!("[{call}]")).await;
     assert_eq!(batch.status, 400);
     assert_eq!(client.send("DELETE", &session, "").await.status, 200);
@@ -355,7 +360,8 @@ async fn a_flood_of_resets_is_stopped_and_leaves_nothing() {
     let mut sent = 0;
     for pair in 0..2_000_u32 {
         let stream = 2 * pair + 1;
-        let mut bytes = RawFrame::new(kind::HEADERS, END_HEADERS, stream, raw_head(&fields)).bytes();
+        let mut bytes =
+            RawFrame::new(kind::HEADERS, END_HEADERS, stream, raw_head(&fields)).bytes();
         bytes.extend(RawFrame::new(kind::DATA, END_STREAM, stream, body.as_bytes()).bytes());
         bytes.extend(RawFrame::new(kind::RST_STREAM, 0, stream, 8_u32.to_be_bytes()).bytes());
         if !client.send(&bytes).await {
@@ -455,7 +461,10 @@ async fn a_client_that_opens_no_window_is_dropped() {
     const NO_WINDOW: (u16, u32) = (4, 0);
     const SMALL_WINDOW: (u16, u32) = (4, 10);
     for window in [NO_WINDOW, SMALL_WINDOW] {
-        for arguments in [r#"{"bytes":100000}"#, r#"{"messages":[{"jsonrpc":"2.0","method":"notifications/message","params":{"data":"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"}}],"repeat":100}"#] {
+        for arguments in [
+            r#"{"bytes":100000}"#,
+            r#"{"messages":[{"jsonrpc":"2.0","method":"notifications/message","params":{"data":"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"}}],"repeat":100}"#,
+        ] {
             let name = if arguments.contains("bytes") { "big" } else { "emit" };
             let (headers, body) = tool(name, arguments);
             let fields: Vec<(&str, &[u8])> =

@@ -1,5 +1,6 @@
 //! What a gateway has taken from the system is given back. The only test of its process, since it
 //! counts what belongs to the process.
+#![expect(clippy::indexing_slicing, reason = "tests")]
 
 use std::time::Duration;
 
@@ -50,6 +51,11 @@ async fn files_processes_and_tasks_are_back_to_where_they_were() {
         }
     });
     let is_settled = settled.await.is_ok();
-    assert!(is_settled, "{} files, {files} before; {} tasks, {alive}", procs::open_files(), tasks());
+    assert!(
+        is_settled,
+        "{} files, {files} before; {} tasks, {alive}",
+        procs::open_files(),
+        tasks()
+    );
     assert_eq!((procs::children().len(), procs::zombies().len()), (0, 0));
 }

@@ -1,6 +1,5 @@
 //! Sizes, counts and waits of clients (batteries B and C): each setting does what it says, and
 //! whoever goes over it costs nobody else anything.
-#![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -243,12 +242,9 @@ async fn nesting_and_batches_have_the_configured_limits() {
         legacy("1", "x", &format!(r#"{{"deep":{open}{close}}}"#))
     };
     let batch = |count: usize| format!("[{}]", vec![PING; count].join(","));
-    for (body, status, code) in [
-        (nested(4), 200, 0),
-        (nested(5), 400, -32600),
-        (batch(2), 200, 0),
-        (batch(3), 400, -32600),
-    ] {
+    for (body, status, code) in
+        [(nested(4), 200, 0), (nested(5), 400, -32600), (batch(2), 200, 0), (batch(3), 400, -32600)]
+    {
         let answer = http::post(proxy.address(), &[], &body).await;
         let code_of = if status == 200 { 0 } else { answer.code() };
         assert_eq!((answer.status, code_of), (status, code), "{body}");

@@ -1,6 +1,6 @@
 //! What may stand in a body (battery D): the proxy and every upstream read the same message, and
 //! what is no message of its era is refused with the code that the specification names.
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+#![expect(clippy::indexing_slicing, reason = "tests")]
 
 use std::time::Duration;
 
@@ -31,7 +31,8 @@ async fn refused(
     body: impl AsRef<[u8]>,
     expected: (u16, i64),
 ) -> Response {
-    let shown = String::from_utf8_lossy(&body.as_ref()[..body.as_ref().len().min(200)]).into_owned();
+    let shown =
+        String::from_utf8_lossy(&body.as_ref()[..body.as_ref().len().min(200)]).into_owned();
     let answer = post(proxy, headers, body).await;
     assert_eq!((answer.status, answer.code()), expected, "{shown}\n{}", answer.text());
     assert_eq!(upstream.requests().len(), 0, "{shown}");
@@ -115,7 +116,11 @@ async fn what_goes_on_is_what_came_byte_for_byte() {
         legacy("1", "x", r#"{"float":1.0,"exp":1E400,"small":1e-400,"neg":-0.0,"z":0.10}"#),
         legacy("1", "x", r#"{"z":1,"a":2,"Z":3,"":4,"a b":5}"#),
         legacy("1", "x", r#"{"own":1,"own":2,"deep":{"method":"y","method":"z"}}"#),
-        legacy("1", "x", "{\"esc\":\"\\u00e9\\/\\ud83d\\ude00\\u0000\",\"raw\":\"\u{e9}\u{1f600}\u{7f}\"}"),
+        legacy(
+            "1",
+            "x",
+            "{\"esc\":\"\\u00e9\\/\\ud83d\\ude00\\u0000\",\"raw\":\"\u{e9}\u{1f600}\u{7f}\"}",
+        ),
         r#"{"jsonrpc":"2.0","id":1,"method":"ping","Method":"evil","METHOD":1,"unknown":[]}"#
             .to_owned(),
         r#"{"jsonrpc":"2.0","id":1,"method":"ping","\u006d":1}"#.to_owned(),
@@ -192,7 +197,8 @@ async fn an_id_that_is_no_string_or_integer_is_refused() {
         let answer = refused(&arena, &[], legacy(id, "ping", "{}"), (400, -32600)).await;
         assert!(answer.json()["id"].is_null());
     }
-    for id in ["01", "+1", "1.", ".5", "0x1", "--1", "1 2", r#""\ud800""#, r#""\x""#, "'1'", "NaN"] {
+    for id in ["01", "+1", "1.", ".5", "0x1", "--1", "1 2", r#""\ud800""#, r#""\x""#, "'1'", "NaN"]
+    {
         refused(&arena, &[], legacy(id, "ping", "{}"), (400, -32700)).await;
     }
     finish(arena).await;
@@ -415,7 +421,8 @@ async fn a_batch_is_of_one_kind_and_of_one_era() {
 async fn a_batch_that_makes_streams_is_one_stream() {
     let proxy = Proxy::to_stdio(&[]).await;
     let client = Client::legacy(&proxy, "2025-03-26").await;
-    let chatty = r#"{"name":"echo","arguments":{"progress":2,"n":1},"_meta":{"progressToken":"t"}}"#;
+    let chatty =
+        r#"{"name":"echo","arguments":{"progress":2,"n":1},"_meta":{"progressToken":"t"}}"#;
     let quiet = r#"{"name":"echo","arguments":{"n":2}}"#;
     let batch = format!(
         "[{},{},{}]",
@@ -439,8 +446,8 @@ async fn a_batch_that_makes_streams_is_one_stream() {
     assert_eq!(find(1.into())["result"]["structuredContent"]["n"], 1);
     assert_eq!(find("1".into())["result"]["structuredContent"]["n"], 2);
     assert_eq!(find(2.into())["error"]["code"], -32601);
-    let progress = messages.iter().filter(|each| each["method"] == "notifications/progress");
-    assert_eq!(progress.map(|each| each["params"]["progressToken"] == "t").count(), 2);
+    let is_progress = |each: &&serde_json::Value| each["params"]["progressToken"] == "t";
+    assert_eq!(messages.iter().filter(is_progress).count(), 2);
     // A session of another version has no batches.
     let newer = Client::legacy(&proxy, "2025-06-18").await;
     let refused = newer.post(&format!("[{PING}]")).await;
@@ -507,13 +514,9 @@ async fn modern_faults_have_their_codes() {
     ] {
         refused(&arena, &headers, body, (400, -32602)).await;
     }
-    for removed in [
-        "initialize",
-        "ping",
-        "logging/setLevel",
-        "resources/subscribe",
-        "resources/unsubscribe",
-    ] {
+    for removed in
+        ["initialize", "ping", "logging/setLevel", "resources/subscribe", "resources/unsubscribe"]
+    {
         let headers = modern_headers(removed, None);
         refused(&arena, &headers, modern("7", removed, ""), (404, -32601)).await;
     }

@@ -211,7 +211,11 @@ async fn upstream_connections_and_failures_are_counted() {
     {
         let label = format!("outcome=\"{outcome}\"");
         assert_eq!(metrics.count("tidegate_requests_total", &[&label]), count, "{outcome}");
-        assert_eq!(metrics.count("tidegate_upstream_attempts_total", &[&label]), count, "{outcome}");
+        assert_eq!(
+            metrics.count("tidegate_upstream_attempts_total", &[&label]),
+            count,
+            "{outcome}"
+        );
     }
     assert_eq!(metrics.count("tidegate_http_pool_connections_opened_total", &[]), 5);
     assert_eq!(metrics.count("tidegate_http_pool_connections_in_use", &[]), 0);

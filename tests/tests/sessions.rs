@@ -1,6 +1,6 @@
 //! Who is who (batteries E and G): sessions, hosts and origins through the real listener, and many
 //! clients at once whose ids all look alike.
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+#![expect(clippy::indexing_slicing, reason = "tests")]
 
 use std::collections::HashSet;
 
@@ -178,11 +178,8 @@ async fn a_version_header_must_name_a_version_that_is_served() {
     }
     let missing = http::post(proxy.address(), &[session], PING).await;
     assert_eq!(missing.status, 200, "the session knows its version");
-    let twice = [
-        session,
-        ("mcp-protocol-version", "2025-11-25"),
-        ("mcp-protocol-version", "2025-06-18"),
-    ];
+    let twice =
+        [session, ("mcp-protocol-version", "2025-11-25"), ("mcp-protocol-version", "2025-06-18")];
     assert_eq!(http::post(proxy.address(), &twice, PING).await.status, 400);
     let get = [session, ("mcp-protocol-version", "nonsense"), ("accept", "text/event-stream")];
     assert_eq!(http::get(proxy.address(), "/mcp", &get).await.status, 400);
@@ -222,9 +219,12 @@ async fn a_session_belongs_to_the_route_that_opened_it() {
     let client = Client::legacy_at(&proxy, "/here", "2025-11-25").await;
     assert_eq!(client.post(PING).await.status, 200);
     assert_eq!(there.requests().len(), 0, "each route has its own upstream");
-    assert!(here.requests().iter().skip(1).all(|request| {
-        request.header("mcp-session-id") == Some("upstream-session")
-    }));
+    assert!(
+        here.requests()
+            .iter()
+            .skip(1)
+            .all(|request| { request.header("mcp-session-id") == Some("upstream-session") })
+    );
     let stolen = http::post_to("/there", &client.headers(), PING.as_bytes());
     assert_eq!(http::raw(proxy.address(), &stolen).await.status, 404);
     let deleted = http::method(proxy.address(), "DELETE", "/there", &client.headers()).await;
@@ -444,8 +444,7 @@ async fn progress_goes_to_the_call_that_asked_for_it() {
     for number in 0..16 {
         let address = proxy.address();
         running.spawn(async move {
-            let arguments =
-                format!(r#"{{"progress":3,"delay_ms":{},"n":{number}}}"#, number * 5);
+            let arguments = format!(r#"{{"progress":3,"delay_ms":{},"n":{number}}}"#, number * 5);
             let params = format!(r#""name":"echo","arguments":{arguments},"#);
             let meta = r#""_meta":{"progressToken":"same","#;
             let body = modern("1", "tools/call", &params).replace(r#""_meta":{"#, meta);

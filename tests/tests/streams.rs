@@ -1,6 +1,6 @@
 //! Event streams (battery F): passed on as they come, cut where they are cut, cancelled where the
 //! era says so, and asked through where servers ask clients.
-#![expect(clippy::unwrap_used, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 use std::time::Duration;
 
@@ -104,9 +104,12 @@ async fn a_stream_that_breaks_off_looks_cut_to_whoever_can_recover() {
     let note = "data: {\"jsonrpc\":\"2.0\",\"method\":\"m\"}\n\n";
     let with_id = format!("id: 5\n{note}");
     // Modern clients ask again, legacy ones resume if there are ids; the others must be told.
-    for (client, sent, is_told) in
-        [(&newer, note, false), (&newer, &*with_id, false), (&older, &*with_id, false), (&older, note, true)]
-    {
+    for (client, sent, is_told) in [
+        (&newer, note, false),
+        (&newer, &*with_id, false),
+        (&older, &*with_id, false),
+        (&older, note, true),
+    ] {
         for tail in ["", "data: {\"jsonrpc\":\"2.0\",\"id\":1,\"resu"] {
             for is_reset in [true, false] {
                 let (mut events, mut exchange) = relayed(&proxy, &mut upstream, client).await;
@@ -122,7 +125,10 @@ async fn a_stream_that_breaks_off_looks_cut_to_whoever_can_recover() {
                 }
                 if is_told {
                     let error = events.next().await.expect("an error");
-                    assert_eq!((&error["id"], &error["error"]["code"]), (&json!(1), &json!(-31007)));
+                    assert_eq!(
+                        (&error["id"], &error["error"]["code"]),
+                        (&json!(1), &json!(-31007))
+                    );
                 }
                 assert_eq!(events.rest().await, (Vec::new(), is_told), "and no half event");
             }
@@ -311,7 +317,9 @@ async fn a_server_asks_its_client_and_is_answered() {
         ("roots/list", "{}"),
         ("ping", "{}"),
     ] {
-        for reply in [r#""result":{"n":12345678901234567890}"#, r#""error":{"code":-1,"message":"no"}"#] {
+        for reply in
+            [r#""result":{"n":12345678901234567890}"#, r#""error":{"code":-1,"message":"no"}"#]
+        {
             let arguments = format!(r#"{{"method":"{method}","params":{params}}}"#);
             let mut events = client.stream("1", "ask", &arguments).await;
             let asked = events.next().await.unwrap();
@@ -337,10 +345,8 @@ async fn a_server_asks_its_client_and_is_answered() {
 #[tokio::test]
 async fn a_question_is_answered_by_the_client_that_was_asked() {
     let proxy = Proxy::to_stdio(&[]).await;
-    let clients = [
-        Client::legacy(&proxy, "2025-11-25").await,
-        Client::legacy(&proxy, "2025-11-25").await,
-    ];
+    let clients =
+        [Client::legacy(&proxy, "2025-11-25").await, Client::legacy(&proxy, "2025-11-25").await];
     // Both processes number their questions from one.
     let ask = r#"{"method":"elicitation/create","params":{}}"#;
     let mut streams = Vec::new();
