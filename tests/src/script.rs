@@ -79,6 +79,11 @@ impl Exchange {
         self.stream.flush().await.unwrap();
     }
 
+    /// Writes bytes as they are, unless the proxy closes the connection in the middle.
+    pub async fn write_some(&mut self, bytes: impl AsRef<[u8]>) {
+        drop(self.stream.write_all(bytes.as_ref()).await);
+    }
+
     /// Answers with the head of an event stream, whose chunks are to follow.
     pub async fn start_stream(&mut self) {
         self.write(
@@ -106,6 +111,23 @@ impl Exchange {
         ))
         .await;
         self.finish().await;
+    }
+
+    /// Answers with one JSON body, and keeps the connection open.
+    pub async fn json_and_stay(&mut self, body: &str) {
+        let length = body.len();
+        self.write(format!(
+            "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\
+             content-length: {length}\r\n\r\n{body}"
+        ))
+        .await;
+    }
+
+    /// Waits for the next request on the same connection.
+    pub async fn again(&mut self) {
+        let mut read = Vec::new();
+        let next = timeout(PATIENCE, next_request(&mut self.stream, &mut read)).await;
+        self.request = next.expect("a request in time").expect("an open connection");
     }
 
     /// Answers with a status alone, and closes.

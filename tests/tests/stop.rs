@@ -220,6 +220,7 @@ async fn dropping_the_handle_drains_and_releases_everything() {
     let proxy = Proxy::to_stdio(&[]).await;
     let (address, ops) = (proxy.address(), proxy.ops());
     let client = Client::legacy(&proxy, "2025-11-25").await;
+    let pid = client.told("pid", "{}").await["pid"].as_u64().unwrap();
     let slow = client.tool_bytes("1", "echo", r#"{"delay_ms":300}"#);
     let mut call = Connection::open(address).await;
     call.send(&slow).await;
@@ -233,7 +234,7 @@ async fn dropping_the_handle_drains_and_releases_everything() {
     for address in [address, ops] {
         assert!(tokio::net::TcpStream::connect(address).await.is_err());
     }
-    assert_eq!(procs::children().len(), 0);
+    assert!(!procs::is_running(u32::try_from(pid).unwrap()));
 }
 
 #[tokio::test]
