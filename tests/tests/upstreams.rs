@@ -1,7 +1,6 @@
 //! What upstreams may do to the proxy and its clients (batteries A06, G03, H and J), and that each
 //! setting of an upstream does what it says. The upstream crates test the details; here it is what
 //! a client gets to see.
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 use std::time::Duration;
 
