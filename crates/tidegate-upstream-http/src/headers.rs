@@ -49,12 +49,16 @@ impl Always {
                 headers.insert(ACCEPT, JSON_OR_EVENTS);
             }
             Purpose::Listen(last_event_id) => {
+                headers.remove(CONTENT_TYPE);
                 headers.insert(ACCEPT, EVENTS);
                 if let Some(id) = last_event_id {
                     headers.insert(LAST_EVENT_ID, id);
                 }
             }
-            Purpose::End => (),
+            Purpose::End => {
+                headers.remove(CONTENT_TYPE);
+                headers.remove(ACCEPT);
+            }
         }
         if let Some(id) = session {
             headers.insert(MCP_SESSION_ID, id);
@@ -115,20 +119,20 @@ fn is_of_any_hop(name: &str) -> bool {
             | "upgrade"
             | "http2-settings"
             | "content-length"
-            | "content-type"
             | "content-encoding"
             | "mcp-session-id"
     )
 }
 
+/// What is set anew for every request is not among these: to overwrite is cheaper than to remove.
 fn is_of_request_hop(name: &str) -> bool {
-    let own = matches!(name, "host" | "accept" | "accept-encoding" | "expect" | "last-event-id");
-    own || is_of_any_hop(name)
+    is_of_any_hop(name) || matches!(name, "expect" | "last-event-id")
 }
 
 fn is_of_response_hop(name: &str) -> bool {
-    let own = matches!(name, "set-cookie" | "server" | "date" | "alt-svc");
-    own || name.starts_with("access-control-") || is_of_any_hop(name)
+    is_of_any_hop(name)
+        || matches!(name, "content-type" | "set-cookie" | "server" | "date" | "alt-svc")
+        || name.starts_with("access-control-")
 }
 
 #[cfg(test)]

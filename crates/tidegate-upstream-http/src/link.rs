@@ -141,6 +141,13 @@ impl Link {
         cx: &mut Context<'_>,
         body: &mut Incoming,
     ) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
+        // The connection reads no body before the reader has asked for it.
+        self.relay.watch(cx.waker());
+        self.relay.begin();
+        let asked = Pin::new(&mut *body).poll_frame(&mut Context::from_waker(&self.waker));
+        if asked.is_ready() {
+            return asked;
+        }
         self.poll_both(cx, |cx| Pin::new(&mut *body).poll_frame(cx))
     }
 
@@ -157,16 +164,21 @@ impl Link {
     /// Leaves the link alone after an exchange; whether it can take another one.
     pub(crate) fn settle(&mut self) -> bool {
         self.relay.forget();
-        self.is_clean()
+        // Usually it has found its way to the start already, and has seen that nothing follows.
+        self.can_send() || self.is_clean()
     }
 
     /// Whether an idle link can take an exchange.
     pub(crate) fn is_clean(&mut self) -> bool {
         self.advance();
+        self.can_send()
+    }
+
+    fn can_send(&self) -> bool {
         self.connection.is_some() && self.sender.is_ready()
     }
 
-    /// Polls the user and the connection in turn until both wait for the socket.
+    /// Polls the connection and its user in turn until both wait for the socket.
     fn poll_both<T>(
         &mut self,
         cx: &mut Context<'_>,
@@ -175,11 +187,8 @@ impl Link {
         self.relay.watch(cx.waker());
         for _ in 0..ROUNDS {
             self.relay.begin();
-            let mut polled = user(&mut Context::from_waker(&self.waker));
-            if polled.is_pending() {
-                self.advance();
-                polled = user(&mut Context::from_waker(&self.waker));
-            }
+            self.advance();
+            let polled = user(&mut Context::from_waker(&self.waker));
             let woken = self.relay.end();
             if polled.is_ready() || !woken {
                 return polled;

@@ -303,13 +303,12 @@ impl Core {
         };
         let (method, purpose, bytes) = match operation {
             Operation::Send(envelope) => {
-                // Only these two are special, and neither can be in a session that has its id.
-                if id.is_none() {
-                    match (cx.era, envelope.method().as_deref()) {
-                        (Era::Legacy, Some("initialize")) => plea.unbound = cx.session,
-                        (Era::Modern, Some("subscriptions/listen")) => plea.is_endless = true,
-                        _ => (),
-                    }
+                // Nothing else is special, so the method of most calls need not be decoded.
+                let is = |name| envelope.method().as_deref() == Some(name);
+                match cx.era {
+                    Era::Modern => plea.is_endless = is("subscriptions/listen"),
+                    Era::Legacy if id.is_some() => (),
+                    Era::Legacy => plea.unbound = cx.session.filter(|_| is("initialize")),
                 }
                 (Method::POST, Purpose::Send, envelope.into_bytes())
             }
