@@ -1,10 +1,11 @@
 //! What the end-to-end tests share: a gateway in this process, a client that speaks raw bytes, and
 //! an upstream that writes down every byte it gets.
 //!
-//! ```no_run
+//! ```
 //! use tidegate_tests::{Proxy, Recorder, http};
 //!
-//! # async fn test() {
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() {
 //! let upstream = Recorder::start().await;
 //! let proxy = Proxy::to_url(&upstream.url()).await;
 //! let answer = http::post(proxy.address(), &[], r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#).await;

@@ -3,15 +3,20 @@
 //! The only crate that knows all others. It wires; a decision that needs a loop belongs in one of
 //! the parts.
 //!
-//! ```no_run
+//! ```
 //! use tidegate_config::{Flags, load};
 //! use tidegate_gateway::{Gateway, Stop};
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let flags = Flags { upstream: Some("http://127.0.0.1:3001/mcp".into()), ..Flags::default() };
+//! let flags = Flags {
+//!     upstream: Some("http://127.0.0.1:3001/mcp".into()),
+//!     listen: vec!["127.0.0.1:0".into()],
+//!     ops: Some("off".into()),
+//!     ..Flags::default()
+//! };
 //! let gateway = Gateway::start(load(&flags)?.config).await?;
-//! println!("clients connect to {:?}", gateway.addresses());
+//! assert_eq!(gateway.addresses().len(), 1);
 //! let outcome = gateway.stop(Stop::Graceful).await;
 //! assert!(outcome.is_clean());
 //! # Ok(()) }

@@ -8,18 +8,19 @@
 //! This crate must not know upstreams, routes or configuration files, and it names no metric: it
 //! counts into [`Stats`].
 //!
-//! ```no_run
+//! ```
 //! use tidegate_server::{Front, Listener, Params};
 //! use tidegate_service::{Call, Error, Reply, Tasks, Upstream};
 //! use tokio_util::sync::CancellationToken;
 //! use tower::service_fn;
 //!
-//! # async fn run() -> std::io::Result<()> {
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> std::io::Result<()> {
 //! let edge = Upstream::new(service_fn(async |_: Call| Ok::<_, Error>(Reply::accepted())));
 //! let drain = CancellationToken::new();
 //! let front = Front::new(edge, Params::default(), drain.clone());
 //! let listener = Listener::bind("127.0.0.1:0".parse().expect("an address"))?;
-//! println!("listening on {}", listener.address());
+//! assert_ne!(listener.address().port(), 0);
 //! let tasks = Tasks::default();
 //! listener.serve(&front, &tasks);
 //! drain.cancel();
