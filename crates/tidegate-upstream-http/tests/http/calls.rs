@@ -307,6 +307,24 @@ async fn unused_connections_are_closed_after_a_while() {
 }
 
 #[tokio::test]
+async fn a_kept_connection_that_the_server_closes_is_let_go_of() {
+    let peer = Peer::bind().await;
+    let world = peer.world_with(|params| params.pool_idle = Duration::from_secs(1));
+    let (reply, (conn, _)) = join!(world.ping(), peer.serve(json(PONG)));
+    reply.unwrap();
+    drop(conn);
+    let let_go = async {
+        while world.stats().opened != world.stats().closed {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    soon(let_go).await;
+    let closed = world.stats().calls.closed;
+    assert_eq!((closed.broken, closed.idle), (1, 0));
+    world.end().await;
+}
+
+#[tokio::test]
 async fn stop_refuses_new_calls_and_waits_for_running_ones() {
     let peer = Peer::bind().await;
     let world = peer.world();

@@ -6,5 +6,6 @@ mod faults;
 mod framing;
 mod sessions;
 mod streams;
+mod stress;
 mod support;
 mod tls;

@@ -57,7 +57,9 @@ impl Peer {
     }
 
     pub(crate) async fn accept(&self) -> Conn {
-        Conn { socket: soon(self.listener.accept()).await.unwrap().0 }
+        let (socket, _) = soon(self.listener.accept()).await.unwrap();
+        socket.set_nodelay(true).unwrap();
+        Conn { socket }
     }
 
     /// Accepts, reads one request and answers it.
@@ -90,7 +92,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conn<S> {
         soon(self.try_request()).await.unwrap_or_else(|| panic!("the client closed"))
     }
 
-    async fn try_request(&mut self) -> Option<Seen> {
+    /// `None` if the client has closed.
+    pub(crate) async fn try_request(&mut self) -> Option<Seen> {
         let mut bytes = Vec::new();
         let head = loop {
             if let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") {
@@ -104,7 +107,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conn<S> {
         let mut seen = Seen { head: String::from_utf8(bytes).unwrap(), body: Vec::new() };
         let length = seen.header("content-length").map_or(0, |length| length.parse().unwrap());
         while body.len() < length {
-            assert_ne!(self.socket.read_buf(&mut body).await.unwrap(), 0, "cut off");
+            if self.socket.read_buf(&mut body).await.ok()? == 0 {
+                return None;
+            }
         }
         assert_eq!(body.len(), length, "more than one request");
         seen.body = body;
