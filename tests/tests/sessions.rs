@@ -270,6 +270,25 @@ async fn a_session_that_the_upstream_has_forgotten_ends_here_too() {
 }
 
 #[tokio::test]
+async fn a_bare_404_says_the_same() {
+    let mut upstream = Scripted::start().await;
+    let proxy = Proxy::to_url(&upstream.url()).await;
+    let result = r#"{"jsonrpc":"2.0","id":0,"result":{"protocolVersion":"2025-11-25","capabilities":{},"serverInfo":{"name":"x","version":"1"}}}"#;
+    let (client, ()) = tokio::join!(Client::legacy(&proxy, "2025-11-25"), async {
+        upstream.next().await.json("200 OK", "mcp-session-id: theirs\r\n", result).await;
+        upstream.next().await.status("202 Accepted").await;
+    });
+    let (answer, ()) = tokio::join!(client.post(PING), async {
+        upstream.next().await.status("404 Not Found").await;
+    });
+    assert_eq!(answer.status, 404);
+    assert_eq!(proxy.census().sessions, 0);
+    assert_eq!(client.post(PING).await.status, 404);
+    assert!(!upstream.has_request(), "the proxy knows by itself now");
+    finish(proxy).await;
+}
+
+#[tokio::test]
 async fn a_modern_404_ends_no_session() {
     let mut upstream = Scripted::start().await;
     let proxy = Proxy::to_url(&upstream.url()).await;

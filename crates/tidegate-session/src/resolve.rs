@@ -131,11 +131,13 @@ impl Resolve {
         let store = self.store.clone();
         Box::pin(async move {
             let reply = reply.await;
-            if let Ok(reply) = &reply
-                && reply.status == StatusCode::NOT_FOUND
-            {
-                // In the legacy era this status says one thing only: the upstream has forgotten
-                // the session. The client hears it and initializes anew.
+            // In the legacy era this status says one thing only: the upstream has forgotten the
+            // session. The client hears it and initializes anew.
+            let is_forgotten = match &reply {
+                Ok(reply) => reply.status == StatusCode::NOT_FOUND,
+                Err(error) => error.kind == Kind::SessionUnknown,
+            };
+            if is_forgotten {
                 store.remove(session.id(), EndCause::Upstream);
             }
             Ok(reply?.on_end(move |_| drop(in_use)))

@@ -10,7 +10,7 @@ use futures_util::{StreamExt as _, stream};
 use http::{HeaderValue, StatusCode};
 use tidegate_protocol::{Envelope, Era, Version, header::MCP_SESSION_ID};
 use tidegate_service::{
-    Body, Call, Cx, Error, EventStream, Frame, Kind, Operation, Reply, Upstream,
+    Body, Call, Cx, Error, EventStream, Frame, Kind, Operation, Origin, Reply, Retry, Upstream,
 };
 use tokio::time::{self, Instant};
 use tower::{Layer as _, ServiceExt as _, service_fn};
@@ -27,6 +27,8 @@ struct Fake {
     refuses_to_initialize: bool,
     streams: bool,
     forgets: bool,
+    /// Says by an error, instead of a status, that it has forgotten.
+    fails_to_know: bool,
     seen: Arc<Mutex<Vec<&'static str>>>,
 }
 
@@ -34,8 +36,14 @@ impl Fake {
     fn route(&self, store: &Store, name: &str) -> Upstream {
         let fake = self.clone();
         let upstream = service_fn(move |call: Call| {
-            let reply = fake.answer(&call);
-            async move { Ok::<_, Error>(reply) }
+            let is_call =
+                call.envelope().is_some_and(|it| it.method().as_deref() != Some("initialize"));
+            let answer = if fake.fails_to_know && is_call {
+                Err(Error::new(Kind::SessionUnknown, Origin::Upstream, Retry::Never, "gone"))
+            } else {
+                Ok(fake.answer(&call))
+            };
+            async move { answer }
         });
         Upstream::new(ResolveLayer::new(store, name).layer(Upstream::new(upstream)))
     }
@@ -217,12 +225,16 @@ async fn the_end_of_a_session_closes_its_streams() {
 
 #[tokio::test(start_paused = true)]
 async fn an_upstream_that_forgot_the_session_ends_it_here_too() {
-    let (store, fake) = (store(), Fake { forgets: true, ..Fake::default() });
-    let route = fake.route(&store, "/mcp");
-    let id = open(&route).await;
-    let reply = send(&route, request("ping"), Some(&id)).await.unwrap();
-    assert_eq!(reply.status, StatusCode::NOT_FOUND);
-    assert_eq!((store.stats().open, store.stats().ended_by_upstream), (0, 1));
+    for fails_to_know in [false, true] {
+        let (store, fake) = (store(), Fake { forgets: true, fails_to_know, ..Fake::default() });
+        let route = fake.route(&store, "/mcp");
+        let id = open(&route).await;
+        match send(&route, request("ping"), Some(&id)).await {
+            Ok(reply) => assert_eq!(reply.status, StatusCode::NOT_FOUND),
+            Err(error) => assert_eq!(error.kind, Kind::SessionUnknown),
+        }
+        assert_eq!((store.stats().open, store.stats().ended_by_upstream), (0, 1));
+    }
 }
 
 #[tokio::test(start_paused = true)]
