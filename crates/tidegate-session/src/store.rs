@@ -150,7 +150,8 @@ impl Store {
         removed.is_some()
     }
 
-    /// Ends what has gone unused too long at `now`, and forgets what its upstream ended.
+    /// Ends what has gone unused too long at `now`, and forgets what its upstream ended. What is in
+    /// use then counts as used then; so sweep many times within the idle time.
     /// Returns how many sessions went.
     ///
     /// # Cancel safety
@@ -162,10 +163,15 @@ impl Store {
         let idle = u64::try_from(self.0.params.idle.as_millis()).unwrap_or(u64::MAX);
         let mut over = Vec::new();
         self.0.open.write().retain(|_, entry| {
+            if entry.session.in_use() > 0 {
+                // The end of a call or stream leaves no mark of its own; that it was seen here
+                // does.
+                entry.last_used.store(now, Ordering::Relaxed);
+            }
             let unused = now.saturating_sub(entry.last_used.load(Ordering::Relaxed));
             let cause = if entry.session.is_ended() {
                 EndCause::Upstream
-            } else if entry.session.in_use() == 0 && unused >= idle {
+            } else if unused >= idle {
                 EndCause::Idle
             } else {
                 return true;

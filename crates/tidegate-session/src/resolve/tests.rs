@@ -202,7 +202,11 @@ async fn idle_sessions_end_and_those_in_use_do_not() {
     assert_eq!(store.sweep(Instant::now()).await, 1);
     assert_eq!(kind(send(&route, request("ping"), Some(&idle)).await), Kind::SessionUnknown);
     send(&route, request("ping"), Some(&busy)).await.expect("its stream is open");
+    time::advance(Duration::from_secs(61)).await;
+    assert_eq!(store.sweep(Instant::now()).await, 0);
+    time::advance(Duration::from_secs(1)).await;
     drop(stream);
+    assert_eq!(store.sweep(Instant::now()).await, 0, "it was in use a moment ago");
     time::advance(Duration::from_secs(61)).await;
     assert_eq!(store.sweep(Instant::now()).await, 1);
     assert_eq!((store.stats().open, store.stats().ended_idle), (0, 2));
