@@ -30,13 +30,14 @@
 //! # Ok(()) }
 //! ```
 //!
-//! The map, inward: `upstream` is the path of a call; `params` says where to; `session` and
-//! `headers` what goes along; `dial` makes a connection and `link` drives it, with `relay` for its
-//! wakes, `timer` for its deadlines and `io` for its bytes. Outward: `answer` decides what a head
-//! means, `exchange` reads the body, `events` cuts it; `fault` says what went wrong and `stats`
-//! counts.
+//! The map, inward: `upstream` is the service and `course` what a call goes through; `params` says
+//! where to; `session` and `headers` what goes along; `dial` makes a connection and `link` drives
+//! it, with `relay` for its wakes, `timer` for its deadlines and `io` for its bytes. Outward:
+//! `answer` decides what a head means, `exchange` reads the body, `events` cuts it; `fault` says
+//! what went wrong and `stats` counts.
 
 mod answer;
+mod course;
 mod dial;
 mod events;
 mod exchange;
