@@ -7,7 +7,7 @@ use tidegate_session::{ResolveLayer, Store};
 use tidegate_telemetry::Telemetry;
 use tidegate_upstream_http::HttpUpstream;
 use tidegate_upstream_stdio::StdioUpstream;
-use tower::Layer as _;
+use tower::{Layer as _, service_fn};
 
 use crate::{
     census::Census,
@@ -53,7 +53,11 @@ fn leaf(route: &Route, telemetry: &Telemetry) -> Upstream {
     let policy = HeaderPolicyLayer(route.forward);
     let attempt = telemetry.attempt_layer(&route.upstream, route.leaf.endpoint());
     match &route.leaf {
-        Leaf::Http(http, _) => Upstream::new(policy.layer(attempt.layer(http.clone()))),
+        Leaf::Http(http, _) => {
+            let http = http.clone();
+            let http = service_fn(move |call| http.answer(call));
+            Upstream::new(policy.layer(attempt.layer(http)))
+        }
         Leaf::Stdio(stdio) => Upstream::new(policy.layer(attempt.layer(stdio.clone()))),
     }
 }

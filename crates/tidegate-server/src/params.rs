@@ -44,7 +44,8 @@ pub struct Timeouts {
     pub first_byte: Duration,
     /// From the first to the last byte of a request's head. Default 10 s.
     pub headers: Duration,
-    /// Between two pieces of a request body. Default 15 s.
+    /// Between two pieces of a request body, and for all of it beyond what a client at 1 kB/s
+    /// needs. Default 15 s.
     pub body_idle: Duration,
     /// How long a connection may rest between requests. Default 75 s.
     pub keep_alive: Duration,

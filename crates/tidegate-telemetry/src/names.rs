@@ -53,7 +53,7 @@ labels! {
     Era = "era",
     /// Why something ended. Its values are a closed set of whoever counts.
     Cause = "cause",
-    /// Why something was refused: a [`crate::Reason`], or a closed set of whoever counts.
+    /// Why something was refused. Its values are a closed set of whoever counts.
     Reason = "reason",
     /// The version of the program.
     Version = "version",

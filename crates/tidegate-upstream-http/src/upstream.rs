@@ -11,10 +11,10 @@ use std::{
 };
 
 use tidegate_pool::Pool;
-use tidegate_service::{Call, Error, OnError, Reply, Tasks, Upstream};
+use tidegate_service::{Call, Error, OnError, Reply, Tasks};
 use tokio::time;
 use tokio_util::sync::CancellationToken;
-use tower::{Service, service_fn};
+use tower::Service;
 
 use crate::{
     Params, SetupError, Stats, course::Core, dial::Dialer, headers::Always, params::Target,
@@ -73,9 +73,14 @@ impl HttpUpstream {
         Ok(Self(core))
     }
 
-    /// The erased form, with one allocation per call less than boxing the service would cost.
-    pub fn into_upstream(self) -> Upstream {
-        Upstream::new(service_fn(move |call| Core::answer(Arc::clone(&self.0), call)))
+    /// Answers one call. What the service does, with one allocation per call less for those who
+    /// box the future anyway.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, it closes the connection it was using; that is how a server hears of it.
+    pub fn answer(&self, call: Call) -> impl Future<Output = Result<Reply, Error>> + Send + use<> {
+        Core::answer(Arc::clone(&self.0), call)
     }
 
     /// What the upstream has open and has done.

@@ -1,13 +1,16 @@
 //! Reading a request: what its headers must say, and its body within all limits.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
-use tokio::time;
+use tokio::time::{self, Instant};
 
 use super::{JSON, error::Rejection};
 use crate::{
@@ -128,7 +131,11 @@ pub(super) async fn body(
         declared.lower().clamp(first.len() as u64, FIRST_CAPACITY.max(first.len() as u64));
     let mut whole = BytesMut::with_capacity(usize::try_from(capacity).unwrap_or(first.len()));
     whole.extend_from_slice(&first);
-    while let Some(next) = piece(&mut body, idle).await? {
+    let began = Instant::now();
+    loop {
+        let due = began + idle + at_slowest(whole.len());
+        let wait = idle.min(due.saturating_duration_since(Instant::now()));
+        let Some(next) = piece(&mut body, wait).await? else { break };
         if whole.len() + next.len() > limit {
             return Err(too_large());
         }
@@ -145,10 +152,16 @@ fn is_json(content_type: &HeaderValue) -> bool {
             .is_ok_and(|value| essence(value).eq_ignore_ascii_case("application/json"))
 }
 
+/// How long a body of this length may take: a client that sends a byte now and then would otherwise
+/// hold its connection for ever. 1 kB/s is slower than any network that is of use.
+const fn at_slowest(length: usize) -> Duration {
+    Duration::from_millis(length as u64)
+}
+
 /// The next piece of data; trailers are passed over.
-async fn piece(body: &mut Incoming, idle: time::Duration) -> Result<Option<Bytes>, Rejection> {
+async fn piece(body: &mut Incoming, wait: Duration) -> Result<Option<Bytes>, Rejection> {
     loop {
-        let frame = time::timeout(idle, body.frame()).await.map_err(|_| {
+        let frame = time::timeout(wait, body.frame()).await.map_err(|_| {
             Rejection::invalid(
                 StatusCode::REQUEST_TIMEOUT,
                 Refused::Stalled,

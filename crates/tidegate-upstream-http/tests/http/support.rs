@@ -162,7 +162,7 @@ impl World {
     }
 
     pub(crate) fn call(&self, call: Call) -> impl Future<Output = Result<Reply, Error>> + use<> {
-        let reply = self.upstream.clone().into_upstream().oneshot(call);
+        let reply = self.upstream.clone().oneshot(call);
         async { soon(reply).await }
     }
 
