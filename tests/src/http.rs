@@ -233,6 +233,11 @@ impl Connection {
         self.read.is_empty() && !self.more().await
     }
 
+    /// Whether anything comes within this time.
+    pub async fn hears_something(&mut self, within: Duration) -> bool {
+        !self.read.is_empty() || timeout(within, self.more()).await.is_ok()
+    }
+
     /// Forgets what has been read.
     pub fn skip(&mut self) {
         self.read.clear();

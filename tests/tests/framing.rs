@@ -207,6 +207,22 @@ async fn chunks_that_are_framed_wrongly_are_refused() {
 }
 
 #[tokio::test]
+async fn trailers_and_chunk_extensions_go_no_further() {
+    let arena = Arena::start().await;
+    let size = format!("{:x}", PING.len());
+    let body = format!("{size};a=b\r\n{PING}\r\n0\r\nx-injected: 1\r\nauthorization: x\r\n\r\n");
+    let lines = "transfer-encoding: chunked\r\ntrailer: x-injected\r\n";
+    let responses = arena.attack(&post(lines, &body)).await;
+    assert_eq!(responses[0].status, 200);
+    let requests = arena.upstream.requests();
+    assert_eq!(String::from_utf8_lossy(&requests[0].body), PING);
+    for name in ["x-injected", "authorization", "trailer"] {
+        assert_eq!(requests[0].header(name), None, "{name}");
+    }
+    arena.finish().await;
+}
+
+#[tokio::test]
 async fn a_body_that_ends_early_is_no_request() {
     let arena = Arena::start().await;
     let size = format!("{:x}", PING.len());

@@ -132,6 +132,24 @@ async fn a_body_is_measured_by_its_length_and_by_its_chunks() {
 }
 
 #[tokio::test]
+async fn a_client_that_asks_first_is_told_to_go_on_or_not_to() {
+    let (upstream, proxy) = start("limits: { max_body: 1KiB }").await;
+    let mut connection = Connection::open(proxy.address()).await;
+    let length = PING.len();
+    connection.send(&head(&format!("expect: 100-continue\r\ncontent-length: {length}\r\n"))).await;
+    assert_eq!(connection.head().await.unwrap().0, 100);
+    connection.send(PING.as_bytes()).await;
+    assert_eq!(connection.response().await.status, 200);
+    assert_eq!(upstream.requests().pop().unwrap().header("expect"), None);
+    for refused in ["content-length: 2000\r\n", "content-length: 10\r\norigin: http://evil\r\n"] {
+        let mut connection = Connection::open(proxy.address()).await;
+        connection.send(&head(&format!("expect: 100-continue\r\n{refused}"))).await;
+        assert!(matches!(connection.head().await.unwrap().0, 413 | 403));
+    }
+    finish(proxy).await;
+}
+
+#[tokio::test]
 async fn all_bodies_together_have_a_budget() {
     let settings = "limits: { max_body: 1MiB, body_budget: 1MiB }";
     let (_upstream, proxy) = start(settings).await;
@@ -325,24 +343,41 @@ async fn a_head_has_a_deadline_however_it_drips() {
 }
 
 #[tokio::test]
-async fn a_body_may_be_slow_but_not_stall() {
-    let (upstream, proxy) = start("timeouts: { body_idle: 500ms, headers: 300ms }").await;
+async fn a_body_may_be_slow_but_not_stall_or_drip() {
+    let (upstream, proxy) = start("timeouts: { body_idle: 600ms, headers: 300ms }").await;
     let mut connection = Connection::open(proxy.address()).await;
     connection.send(&head(&format!("content-length: {}\r\n", PING.len()))).await;
-    for byte in PING.as_bytes().chunks(5) {
+    for byte in PING.as_bytes().chunks(10) {
         sleep(Duration::from_millis(100)).await;
         connection.send(byte).await;
+    }
+    assert_eq!(connection.response().await.status, 200, "slow");
+    // As long as it comes at a kilobyte per second, it may take longer than the idle time.
+    let large = sized(20_000);
+    let mut connection = Connection::open(proxy.address()).await;
+    connection.send(&head(&format!("content-length: {}\r\n", large.len()))).await;
+    for piece in large.as_bytes().chunks(1_000) {
+        sleep(Duration::from_millis(50)).await;
+        connection.send(piece).await;
     }
     assert_eq!(connection.response().await.status, 200, "slow and steady");
 
     upstream.clear();
-    let mut connection = Connection::open(proxy.address()).await;
-    connection.send(&head(&format!("content-length: {}\r\n", PING.len()))).await;
-    connection.send(&PING.as_bytes()[..20]).await;
-    let began = Instant::now();
-    assert_eq!(connection.response().await.status, 408);
-    assert!(began.elapsed() >= Duration::from_millis(450));
-    assert!(connection.is_closed_by_peer().await);
+    for drips in [&b""[..], b" "] {
+        let mut connection = Connection::open(proxy.address()).await;
+        connection.send(&head("content-length: 1000\r\n")).await;
+        connection.send(b"{").await;
+        let began = Instant::now();
+        while !connection.hears_something(Duration::from_millis(100)).await {
+            connection.send(drips).await;
+            assert!(began.elapsed() < Duration::from_secs(3), "{drips:?}");
+        }
+        assert_eq!(connection.response().await.status, 408, "{drips:?}");
+        let waited = began.elapsed();
+        assert!(waited >= Duration::from_millis(550), "{waited:?}");
+        assert!(waited < Duration::from_secs(3), "{waited:?}");
+        assert!(connection.is_closed_by_peer().await);
+    }
     assert_eq!(upstream.requests().len(), 0);
     finish(proxy).await;
 }
