@@ -139,9 +139,10 @@ impl Connection {
     }
 
     /// Sends bytes. A peer that has closed already is no error here; the response will tell.
-    pub async fn send(&mut self, bytes: &[u8]) {
+    /// Returns whether they could be sent.
+    pub async fn send(&mut self, bytes: &[u8]) -> bool {
         let sent = timeout(PATIENCE, self.stream.write_all(bytes)).await;
-        drop(sent.expect("the peer takes bytes"));
+        sent.expect("the peer takes bytes").is_ok()
     }
 
     /// Says that nothing more will be sent.

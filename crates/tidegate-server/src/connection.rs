@@ -16,6 +16,7 @@ use hyper::{rt::Executor, server::conn, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tidegate_service::{OnError, Tasks};
 use tokio::{io::AsyncReadExt as _, net::TcpStream, time};
+use tokio_util::sync::CancellationToken;
 
 use self::idle::Activity;
 pub(crate) use self::idle::Entered;
@@ -28,6 +29,9 @@ const FIRST_READ: usize = 4 << 10;
 /// HTTP/2: how often a silent client is asked for a sign of life, and how long it may think.
 const PING_EVERY: time::Duration = time::Duration::from_secs(20);
 const PING_WAIT: time::Duration = time::Duration::from_secs(10);
+/// How long a client may go on sending what nobody will read, and how long it may pause.
+const LINGER: time::Duration = time::Duration::from_secs(5);
+const LINGER_IDLE: time::Duration = time::Duration::from_secs(1);
 const MAX_H2_STREAMS: u32 = 128;
 
 /// Why a connection ended before its time. Only for the log.
@@ -71,12 +75,14 @@ pub(crate) async fn serve(
     }
     let activity = Arc::new(Activity::new(front.params().timeouts));
     let is_http2 = first.starts_with(PREFACE);
-    let stream = Guarded::new(stream, first, Arc::clone(&activity), is_http2);
     let served = async {
+        let begun = Arc::clone(&activity);
         if is_http2 {
-            http2(stream, front, activity, tasks).await
+            http2(Guarded::new(stream, first, begun, true), front, activity, tasks).await
         } else {
-            http1(stream, front, activity).await
+            http1(Guarded::new(&mut stream, first, begun, false), front, activity).await?;
+            linger(&mut stream, front.draining()).await;
+            Ok(())
         }
     };
     tokio::select! {
@@ -99,8 +105,22 @@ async fn first_bytes(stream: &mut TcpStream) -> std::io::Result<Bytes> {
     }
 }
 
+/// Takes what a client goes on sending after its connection has been closed for writing. A socket
+/// that is closed with bytes unread is reset, and the client may lose the answer that tells it why,
+/// such as a 413 in the middle of its body.
+async fn linger(stream: &mut TcpStream, draining: &CancellationToken) {
+    let read_all = async {
+        let mut piece = vec![0; FIRST_READ];
+        while let Ok(Ok(1..)) = time::timeout(LINGER_IDLE, stream.read(&mut piece)).await {}
+    };
+    tokio::select! {
+        _ = time::timeout(LINGER, read_all) => (),
+        () = draining.cancelled() => (),
+    }
+}
+
 async fn http1(
-    stream: Guarded<TcpStream>,
+    stream: Guarded<&mut TcpStream>,
     front: &Arc<Front>,
     activity: Arc<Activity>,
 ) -> Result<(), Ended> {
