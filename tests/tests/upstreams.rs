@@ -473,13 +473,13 @@ async fn ending_a_session_ends_its_calls() {
 
 #[tokio::test]
 async fn a_process_that_stops_reading_holds_up_only_its_own_calls() {
-    let text = stdio_upstream(&[], ", request_timeout: 1500ms");
+    let text = stdio_upstream(&[], ", request_timeout: 3s");
     let proxy = Proxy::start(&text).await;
     let (stuck, free) =
         (Client::legacy(&proxy, "2025-11-25").await, Client::legacy(&proxy, "2025-11-25").await);
     let blocked = stuck.clone();
     let mut calls = JoinSet::new();
-    calls.spawn(async move { blocked.tool("1", "block", r#"{"ms":3000}"#).await });
+    calls.spawn(async move { blocked.tool("1", "block", r#"{"ms":5000}"#).await });
     proxy.until("it blocks", |census| census.in_flight == 1).await;
     let large = format!(r#"{{"text":"{}"}}"#, "x".repeat(1 << 20));
     for _ in 0..6 {
@@ -490,11 +490,11 @@ async fn a_process_that_stops_reading_holds_up_only_its_own_calls() {
     for n in 0..10 {
         assert_eq!(free.told("echo", &format!(r#"{{"n":{n}}}"#)).await["n"], n);
     }
-    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    assert!(calls.try_join_next().is_none(), "the others are still stuck");
     for answer in calls.join_all().await {
         assert!(matches!(answer.code(), -31002 | -31006), "{}", answer.text());
     }
-    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
     assert_eq!(free.post(&legacy("1", "ping", "{}")).await.status, 200);
     finish(proxy).await;
 }
