@@ -76,8 +76,9 @@ pub(crate) fn bare(status: StatusCode, asked: Asked, in_session: bool) -> Result
     match status {
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Ok(()),
         StatusCode::NOT_FOUND if in_session => Err(Fault::SessionGone),
-        StatusCode::NOT_FOUND => Err(Fault::Unsupported),
-        StatusCode::METHOD_NOT_ALLOWED if asked != Asked::Send => Err(Fault::Unsupported),
+        StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED if asked != Asked::Send => {
+            Err(Fault::Unsupported)
+        }
         other => Err(Fault::Bare(other)),
     }
 }
@@ -226,7 +227,8 @@ mod tests {
             (Asked::Send, 401, true, None),
             (Asked::Send, 403, false, None),
             (Asked::Send, 404, true, Some(Kind::SessionUnknown)),
-            (Asked::Send, 404, false, Some(Kind::Unsupported)),
+            (Asked::Send, 404, false, Some(Kind::Protocol)),
+            (Asked::Listen, 404, false, Some(Kind::Unsupported)),
             (Asked::Send, 405, false, Some(Kind::Protocol)),
             (Asked::Listen, 404, true, Some(Kind::SessionUnknown)),
             (Asked::Listen, 405, true, Some(Kind::Unsupported)),

@@ -7,7 +7,7 @@ use http::{HeaderMap, Method, Request, Response, StatusCode, response};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use tidegate_pool::{Lease, Pool, Reason};
-use tidegate_protocol::{Envelope, Era};
+use tidegate_protocol::{Envelope, Era, Kind as MessageKind};
 use tidegate_service::{Body, Call, Error, EventStream, Operation, Reply, Session};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -45,6 +45,8 @@ struct Plea {
     /// `None` once it has left, or if there is nothing to ask.
     request: Option<Outgoing>,
     asked: Asked,
+    /// Whether it is a message that deserves an answer.
+    is_request: bool,
     /// Whether the server's session id goes with it.
     in_session: bool,
     /// Where to keep the id that comes with the answer to `initialize`.
@@ -137,6 +139,10 @@ impl Core {
         }
         let bare = || answer::bare(head.status, plea.asked, plea.in_session);
         let answer = self.read(exchange, plan, bare).await?;
+        if plea.is_request && head.status.is_success() && matches!(answer, Answer::Empty) {
+            // Its client would wait for an answer that never comes.
+            return Err(Fault::NoAnswer);
+        }
         Ok((head, answer))
     }
 
@@ -189,6 +195,7 @@ impl Core {
         let mut plea = Plea {
             request: None,
             asked: Asked::Send,
+            is_request: false,
             in_session: id.is_some(),
             unbound: None,
             is_endless: false,
@@ -196,6 +203,7 @@ impl Core {
         };
         let (method, purpose, bytes) = match operation {
             Operation::Send(envelope) => {
+                plea.is_request = envelope.kind() == MessageKind::Request;
                 // Nothing else is special, so the method of most calls need not be decoded.
                 let is = |name| envelope.method().as_deref() == Some(name);
                 match cx.era {

@@ -50,6 +50,8 @@ pub(crate) enum Fault {
     Body(#[source] hyper::Error),
     #[error("a body that must be empty is not")]
     NotEmpty,
+    #[error("a request was not answered")]
+    NoAnswer,
     #[error("the server answered HTTP {0}")]
     Bare(StatusCode),
     #[error("the session is gone")]
@@ -119,6 +121,7 @@ impl Fault {
             | Self::Framing(_)
             | Self::Body(_)
             | Self::NotEmpty
+            | Self::NoAnswer
             | Self::Bare(_)
             | Self::Encoded
             | Self::ContentType
@@ -159,6 +162,7 @@ impl Fault {
             Self::Framing(_) => "the server's response is framed ambiguously",
             Self::Body(_) => "the server's response body is malformed",
             Self::NotEmpty => "the server sent a body without saying what it is",
+            Self::NoAnswer => "the server took the request and sent no answer",
             Self::Bare(status) if status.is_redirection() => {
                 "the server answered with a redirect, which is not followed"
             }

@@ -131,7 +131,7 @@ fn is_of_request_hop(name: &str) -> bool {
 
 fn is_of_response_hop(name: &str) -> bool {
     is_of_any_hop(name)
-        || matches!(name, "content-type" | "set-cookie" | "server" | "date" | "alt-svc")
+        || matches!(name, "content-type" | "server" | "date" | "alt-svc")
         || name.starts_with("access-control-")
 }
 
@@ -224,7 +224,7 @@ mod tests {
         let kept = end_to_end(map(&server));
         assert_eq!(
             sorted(&kept),
-            ["www-authenticate: Bearer", "x-request-id: 7", "x-request-id: 8"]
+            ["set-cookie: a=b", "www-authenticate: Bearer", "x-request-id: 7", "x-request-id: 8"]
         );
     }
 }

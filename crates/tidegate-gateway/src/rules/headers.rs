@@ -6,7 +6,8 @@
 
 use std::task::{Context, Poll};
 
-use http::{HeaderMap, HeaderName};
+use futures_util::{TryFutureExt as _, future::MapOk};
+use http::{HeaderMap, HeaderName, header};
 use tidegate_service::{Call, Error, Reply};
 use tower::{Layer, Service};
 
@@ -15,7 +16,7 @@ use tower::{Layer, Service};
 pub(crate) struct Forward {
     /// Pass `Authorization` on. The upstream must then be the audience of the client's token.
     pub(crate) authorization: bool,
-    /// Pass `Cookie` on.
+    /// Pass `Cookie` on, and `Set-Cookie` back.
     pub(crate) cookies: bool,
 }
 
@@ -60,19 +61,31 @@ impl<S> Layer<S> for HeaderPolicyLayer {
 impl<S> Service<Call> for HeaderPolicy<S>
 where
     S: Service<Call, Response = Reply, Error = Error>,
+    S::Future: Future<Output = Result<Reply, Error>>,
 {
     type Response = Reply;
     type Error = Error;
-    type Future = S::Future;
+    type Future = MapOk<S::Future, fn(Reply) -> Reply>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, mut call: Call) -> S::Future {
+    fn call(&mut self, mut call: Call) -> Self::Future {
         self.forward.filter(&mut call.cx.headers);
-        self.inner.call(call)
+        // Cookies pass both ways or neither.
+        let back = if self.forward.cookies { as_it_is } else { without_cookies };
+        self.inner.call(call).map_ok(back)
     }
+}
+
+const fn as_it_is(reply: Reply) -> Reply {
+    reply
+}
+
+fn without_cookies(mut reply: Reply) -> Reply {
+    reply.headers.remove(header::SET_COOKIE);
+    reply
 }
 
 impl Forward {
@@ -81,7 +94,7 @@ impl Forward {
         // What `Connection` names belongs to the connection as well (RFC 9110, 7.6.1). The server
         // has refused requests that name a header of ours there.
         let named: Vec<HeaderName> = headers
-            .get_all(http::header::CONNECTION)
+            .get_all(header::CONNECTION)
             .iter()
             .filter_map(|value| value.to_str().ok())
             .flat_map(|value| value.split(','))

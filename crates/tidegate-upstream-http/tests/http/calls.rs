@@ -121,6 +121,24 @@ async fn what_needs_no_answer_gets_none_and_keeps_the_connection() {
 }
 
 #[tokio::test]
+async fn a_request_that_is_taken_and_not_answered_is_an_error() {
+    let peer = Peer::bind().await;
+    let world = peer.world();
+    for response in [
+        "HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n",
+        "HTTP/1.1 204 No Content\r\n\r\n",
+        "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n",
+        "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 0\r\n\r\n",
+    ] {
+        let response = response.replacen("\r\n", "\r\nconnection: close\r\n", 1);
+        let (reply, _) = join!(world.ping(), peer.serve(&response));
+        let error = reply.unwrap_err();
+        assert_eq!((error.kind, error.retry), (Kind::Protocol, Retry::Never), "{response}");
+    }
+    world.end().await;
+}
+
+#[tokio::test]
 async fn an_error_with_a_message_passes_as_it_is() {
     let peer = Peer::bind().await;
     let world = peer.world();
@@ -151,7 +169,7 @@ async fn a_challenge_passes_and_other_statuses_become_errors() {
     let cases = [
         ("401 Unauthorized", Ok(401)),
         ("403 Forbidden", Ok(403)),
-        ("404 Not Found", Err(Kind::Unsupported)),
+        ("404 Not Found", Err(Kind::Protocol)),
         ("405 Method Not Allowed", Err(Kind::Protocol)),
         ("418 I'm a teapot", Err(Kind::Protocol)),
         ("429 Too Many Requests", Err(Kind::Overloaded)),
