@@ -304,9 +304,10 @@ async fn credentials_pass_where_the_route_says_so_and_headers_where_the_upstream
             assert_eq!(exchange.request.header("authorization"), token, "{path}");
             assert_eq!(exchange.request.header("cookie"), cookie, "{path}");
             assert_eq!(exchange.request.header("x-api-key"), Some("theirs"), "{path}");
-            exchange.json("200 OK", "", OK).await;
+            exchange.json("200 OK", "set-cookie: c=d\r\n", OK).await;
         });
         assert_eq!(answer.status, 200);
+        assert_eq!(answer.header("set-cookie"), cookie.map(|_| "c=d"), "{path}: both ways or none");
     }
     finish(proxy).await;
 }
