@@ -15,6 +15,8 @@ use tokio::{
 use crate::wire::{self, Era};
 
 const MAX_HEADERS: usize = 48;
+/// More than any run sends.
+const IDS_PER_CONNECTION: u64 = 1_000_000_000;
 
 /// Where a server listens.
 #[derive(Debug, Clone)]
@@ -34,6 +36,8 @@ pub struct Client {
     /// Everything of a request that does not change, up to and including `Content-Length: `.
     head: Vec<u8>,
     session: Option<String>,
+    /// Whether another connection opened the session and will end it.
+    is_guest: bool,
     sequence: u64,
     out: Vec<u8>,
     body: Vec<u8>,
@@ -48,6 +52,35 @@ impl Client {
     ///
     /// When the server does not answer as MCP says.
     pub async fn open(target: &Target, era: Era) -> anyhow::Result<Self> {
+        let mut client = Self::connect(target, era).await?;
+        if era == Era::Legacy {
+            client.initialize().await.context("initialize")?;
+        }
+        Ok(client)
+    }
+
+    /// Connects as one more connection of a session that another has opened. `number` keeps the
+    /// ids of the session's connections apart.
+    ///
+    /// # Errors
+    ///
+    /// When the server cannot be reached.
+    pub async fn join(target: &Target, session: &str, number: usize) -> anyhow::Result<Self> {
+        let mut client = Self::connect(target, Era::Legacy).await?;
+        client.session = Some(session.to_owned());
+        client.is_guest = true;
+        client.sequence = (number as u64 + 1) * IDS_PER_CONNECTION;
+        client.write_head("POST");
+        Ok(client)
+    }
+
+    /// The session's id, if the server gave one.
+    #[must_use]
+    pub fn session(&self) -> Option<&str> {
+        self.session.as_deref()
+    }
+
+    async fn connect(target: &Target, era: Era) -> anyhow::Result<Self> {
         let stream = TcpStream::connect(target.address).await.context("connect")?;
         stream.set_nodelay(true)?;
         let mut client = Self {
@@ -56,6 +89,7 @@ impl Client {
             target: target.clone(),
             head: Vec::new(),
             session: None,
+            is_guest: false,
             sequence: 0,
             out: Vec::new(),
             body: Vec::new(),
@@ -63,9 +97,6 @@ impl Client {
             answer: Vec::new(),
         };
         client.write_head("POST");
-        if era == Era::Legacy {
-            client.initialize().await.context("initialize")?;
-        }
         Ok(client)
     }
 
@@ -111,7 +142,7 @@ impl Client {
     ///
     /// When the connection breaks; any status will do.
     pub async fn close(mut self) -> anyhow::Result<()> {
-        if self.session.is_some() {
+        if self.session.is_some() && !self.is_guest {
             self.write_head("DELETE");
             self.body.clear();
             self.exchange().await.context("DELETE")?;

@@ -38,8 +38,10 @@ pub struct Load {
     pub target: Target,
     /// Which requests.
     pub era: Era,
-    /// How many connections, each with its own session in the legacy era.
+    /// How many connections.
     pub connections: usize,
+    /// Whether they share one session; in the legacy era each has its own otherwise.
+    pub one_session: bool,
     /// Sent but not counted.
     pub warm_up: Duration,
     /// The counted window.
@@ -128,9 +130,14 @@ pub fn run(load: &Load) -> anyhow::Result<Outcome> {
 
 async fn drive(shared: Rc<Shared>) -> anyhow::Result<Outcome> {
     let load = &shared.load;
+    let host = match load.one_session {
+        true => Some(Client::open(&load.target, load.era).await.context("the session")?),
+        false => None,
+    };
+    let session: Option<Rc<str>> = host.as_ref().and_then(Client::session).map(Rc::from);
     let mut tasks = JoinSet::new();
     for number in 0..load.connections {
-        tasks.spawn_local(connection(Rc::clone(&shared), number));
+        tasks.spawn_local(connection(Rc::clone(&shared), session.clone(), number));
     }
     timeout(OPEN_WITHIN, shared.opened.wait()).await.context("connections did not open")?;
     sleep(load.warm_up).await;
@@ -150,6 +157,9 @@ async fn drive(shared: Rc<Shared>) -> anyhow::Result<Outcome> {
     if timeout(FINISH_WITHIN, finish).await.is_err() {
         shared.fail(&anyhow::anyhow!("{} connections got no answer in time", tasks.len()));
         tasks.abort_all();
+    }
+    if let Some(host) = host {
+        host.close().await?;
     }
     let histogram = shared.histogram.borrow();
     let us = |nanoseconds: u64| nanoseconds as f64 / 1000.0;
@@ -173,8 +183,12 @@ async fn drive(shared: Rc<Shared>) -> anyhow::Result<Outcome> {
     })
 }
 
-async fn connection(shared: Rc<Shared>, number: usize) {
-    let opened = Client::open(&shared.load.target, shared.load.era).await;
+async fn connection(shared: Rc<Shared>, session: Option<Rc<str>>, number: usize) {
+    let Load { target, era, .. } = &shared.load;
+    let opened = match session {
+        Some(session) => Client::join(target, &session, number).await,
+        None => Client::open(target, *era).await,
+    };
     // Everybody waits for everybody, the failed too, or the run would never begin.
     shared.opened.wait().await;
     let result = match opened {

@@ -73,6 +73,9 @@ pub struct Scenario {
     pub era: Era,
     /// Keep-alive connections with one call in flight each.
     pub connections: usize,
+    /// Whether they share one legacy session, and so one child where sessions have their own.
+    #[serde(default)]
+    pub one_session: bool,
 }
 
 impl fmt::Display for Scenario {
@@ -82,7 +85,8 @@ impl fmt::Display for Scenario {
             Behind::Stdio => "stdio",
         };
         write!(f, "{behind}, {} era, {} connection", self.era.as_str(), self.connections)?;
-        f.write_str(if self.connections == 1 { "" } else { "s" })
+        f.write_str(if self.connections == 1 { "" } else { "s" })?;
+        f.write_str(if self.one_session { ", one session" } else { "" })
     }
 }
 
@@ -135,10 +139,12 @@ impl Plan {
     fn new(rounds: usize, window: Duration, connections: [usize; 2]) -> Self {
         let [one, many] = connections;
         let eras = [Era::Legacy, Era::Modern];
-        let http =
-            |connections| eras.map(|era| Scenario { behind: Behind::Http, era, connections });
-        let stdio = eras.map(|era| Scenario { behind: Behind::Stdio, era, connections: many });
-        let scenarios = [http(one), http(many), stdio].concat();
+        let load =
+            |behind, era, connections| Scenario { behind, era, connections, one_session: false };
+        let http = |connections| eras.map(|era| load(Behind::Http, era, connections));
+        let stdio = eras.map(|era| load(Behind::Stdio, era, many));
+        let shared = [Scenario { one_session: true, ..load(Behind::Stdio, Era::Legacy, many) }];
+        let scenarios = [http(one).as_slice(), &http(many), &stdio, &shared].concat();
         let (settle, warm_up) = (Duration::ZERO, Duration::ZERO);
         Self { rounds, settle, warm_up, window, scenarios, without: Vec::new() }
     }

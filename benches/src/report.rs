@@ -343,7 +343,8 @@ mod tests {
         Report::new(Vec::new(), plan, samples)
     }
 
-    const ONE: Scenario = Scenario { behind: Behind::Http, era: Era::Legacy, connections: 1 };
+    const ONE: Scenario =
+        Scenario { behind: Behind::Http, era: Era::Legacy, connections: 1, one_session: false };
 
     #[test]
     fn ratios_are_taken_within_a_round_and_latency_over_direct() {
@@ -383,7 +384,12 @@ mod tests {
 
     #[test]
     fn stdio_is_judged_against_the_npm_package() {
-        let stdio = Scenario { behind: Behind::Stdio, era: Era::Modern, connections: 64 };
+        let stdio = Scenario {
+            behind: Behind::Stdio,
+            era: Era::Modern,
+            connections: 64,
+            one_session: false,
+        };
         let rows = |calls| {
             [
                 (0, Peer::Floor, outcome(80_000, 0.9, 700.0)),

@@ -90,6 +90,9 @@ fn measure(
         .args(["--account", &process.pid().to_string()])
         .stdin(Stdio::null())
         .stderr(Stdio::inherit());
+    if scenario.one_session {
+        command.arg("--one-session");
+    }
     let output = command.output().with_context(|| format!("{command:?}"))?;
     serde_json::from_slice(&output.stdout).context("the load client gave no outcome")
 }

@@ -29,6 +29,9 @@ struct Arguments {
     /// Connections, each with one call in flight.
     #[arg(long, short, default_value_t = 64)]
     connections: usize,
+    /// All connections share one legacy session.
+    #[arg(long)]
+    one_session: bool,
     /// Milliseconds that are sent but not counted.
     #[arg(long, default_value_t = 300)]
     warm_up_ms: u64,
@@ -52,6 +55,7 @@ fn main() -> anyhow::Result<ExitCode> {
         target: Target { address: arguments.address, path: arguments.path },
         era: arguments.era,
         connections: arguments.connections,
+        one_session: arguments.one_session,
         warm_up: Duration::from_millis(arguments.warm_up_ms),
         window: Duration::from_millis(arguments.window_ms),
         account: arguments.account,
