@@ -41,8 +41,9 @@ fn every_peer_answers_every_scenario_without_a_wrong_answer() {
     assert!(output.status.success(), "{stdout}\n{stderr}");
 
     let report: Report = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
-    // Two eras, one connection and several: three peers over HTTP, two over stdio.
-    assert_eq!(report.samples.len(), 2 * 2 * 3 + 2 * 2, "{stdout}");
+    // Two eras, one connection and several: three peers over HTTP, two over stdio; and two over
+    // stdio with one session for all connections.
+    assert_eq!(report.samples.len(), 2 * 2 * 3 + 2 * 2 + 2, "{stdout}");
     assert_eq!(report.errors, 0, "{stdout}\n{stderr}");
     for sample in &report.samples {
         let outcome = &sample.outcome;
@@ -51,7 +52,7 @@ fn every_peer_answers_every_scenario_without_a_wrong_answer() {
         assert!(outcome.proxy.own_s > 0.0, "the process is accounted for: {sample:?}");
     }
     for peer in [Peer::Floor, Peer::Tidegate] {
-        assert_eq!(report.samples.iter().filter(|sample| sample.peer == peer).count(), 6);
+        assert_eq!(report.samples.iter().filter(|sample| sample.peer == peer).count(), 7);
     }
     // Processor time at one connection and at many, and latency at one; twice, for the eras.
     assert_eq!(report.verdicts.len(), 6, "{stdout}");

@@ -6,9 +6,10 @@ use std::{
     path::{Path, PathBuf},
     process::{ExitStatus, Stdio},
     sync::OnceLock,
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
+use tidegate_testkit::build::{modified, newest};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader},
     process::{Child, ChildStderr, ChildStdout, Command},
@@ -151,19 +152,6 @@ fn is_fresh(program: &Path) -> bool {
         .chain([modified(&root().join("Cargo.lock"))])
         .flatten()
         .all(|source| source < built)
-}
-
-fn newest(folder: &Path) -> Option<SystemTime> {
-    let mut newest = modified(folder)?;
-    for entry in folder.read_dir().ok()? {
-        let path = entry.ok()?.path();
-        newest = newest.max(if path.is_dir() { self::newest(&path)? } else { modified(&path)? });
-    }
-    Some(newest)
-}
-
-fn modified(path: &Path) -> Option<SystemTime> {
-    path.metadata().ok()?.modified().ok()
 }
 
 fn root() -> &'static Path {

@@ -95,7 +95,9 @@ fn is_fresh(binary: &Path) -> bool {
     }
 }
 
-fn newest(folder: &Path) -> Option<SystemTime> {
+/// When the newest file below a folder was changed, the folder itself included.
+#[must_use]
+pub fn newest(folder: &Path) -> Option<SystemTime> {
     let mut newest = modified(folder)?;
     for entry in folder.read_dir().ok()? {
         let path = entry.ok()?.path();
@@ -104,6 +106,8 @@ fn newest(folder: &Path) -> Option<SystemTime> {
     Some(newest)
 }
 
-fn modified(path: &Path) -> Option<SystemTime> {
+/// When a file or folder was changed.
+#[must_use]
+pub fn modified(path: &Path) -> Option<SystemTime> {
     path.metadata().ok()?.modified().ok()
 }

@@ -25,10 +25,10 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! The map: [`stdio_bin`] is in `build`; what the server can be told to do is in the doc of
+//! The map: [`stdio_bin`] is in [`build`]; what the server can be told to do is in the doc of
 //! `bin/testkit-stdio/main.rs`.
 
-mod build;
+pub mod build;
 pub mod procs;
 
 pub use crate::build::stdio_bin;
