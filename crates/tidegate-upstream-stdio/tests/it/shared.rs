@@ -297,7 +297,7 @@ async fn an_upstream_that_is_dropped_takes_its_process_along() {
     let Rig { upstream, tasks } = rig;
     drop((upstream, client));
     within(tasks.wait()).await;
-    assert_eq!(procs::in_group(group).len(), 0);
+    eventually("the end of the group", || procs::in_group(group).is_empty()).await;
 }
 
 #[tokio::test]
