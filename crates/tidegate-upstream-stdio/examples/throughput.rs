@@ -2,11 +2,7 @@
 //! sessions with a process each. Run with `--release`; the argument is the number of calls.
 #![expect(clippy::expect_used, reason = "a measurement that cannot run has no result")]
 
-use std::{
-    collections::BTreeMap,
-    io::{Write as _, stdout},
-    time::Duration,
-};
+use std::io::{Write as _, stdout};
 
 use tidegate_protocol::{Envelope, Era};
 use tidegate_service::{Body, Call, Cx, OnError, Session, Tasks};
@@ -84,15 +80,5 @@ async fn send(upstream: &StdioUpstream, cx: &Cx, message: String) {
 }
 
 fn params() -> Params {
-    Params {
-        name: "measured".into(),
-        command: vec![tidegate_testkit::stdio_bin().into()],
-        env: BTreeMap::new(),
-        cwd: None,
-        start_timeout: Duration::from_secs(10),
-        stop_grace: Duration::from_secs(2),
-        max_line: 4 << 20,
-        max_in_flight: 1024,
-        request_timeout: Duration::from_secs(60),
-    }
+    Params::new("measured", vec![tidegate_testkit::stdio_bin().into()])
 }

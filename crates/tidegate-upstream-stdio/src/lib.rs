@@ -9,8 +9,6 @@
 //! command ([`Params`]) and gives calls a reply ([`StdioUpstream`]) and numbers ([`Stats`]).
 //!
 //! ```
-//! use std::{collections::BTreeMap, time::Duration};
-//!
 //! use tidegate_protocol::{Envelope, Era};
 //! use tidegate_service::{Body, Call, Cx, Session, Tasks};
 //! use tidegate_upstream_stdio::{Params, StdioUpstream};
@@ -18,18 +16,8 @@
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let params = Params {
-//!     name: "echo".into(),
-//!     // Any MCP server; this one repeats what it is told.
-//!     command: vec![tidegate_testkit::stdio_bin().into()],
-//!     env: BTreeMap::new(),
-//!     cwd: None,
-//!     start_timeout: Duration::from_secs(10),
-//!     stop_grace: Duration::from_secs(2),
-//!     max_line: 4 << 20,
-//!     max_in_flight: 1024,
-//!     request_timeout: Duration::from_secs(300),
-//! };
+//! // Any MCP server; this one repeats what it is told.
+//! let params = Params::new("echo", vec![tidegate_testkit::stdio_bin().into()]);
 //! let tasks = Tasks::default();
 //! let upstream = StdioUpstream::new(params, tasks.clone());
 //!
@@ -65,7 +53,7 @@ mod stats;
 mod upstream;
 
 pub use crate::{
-    params::Params,
+    params::{Params, Rlimits, Sharing},
     stats::{Exits, Stats},
     upstream::StdioUpstream,
 };

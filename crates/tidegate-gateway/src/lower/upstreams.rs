@@ -86,11 +86,10 @@ fn stdio_params(
     name: &Arc<str>,
     stdio: &tidegate_config::StdioUpstream,
 ) -> tidegate_upstream_stdio::Params {
+    let command = std::iter::once(stdio.program.clone().into())
+        .chain(stdio.args.iter().map(Into::into))
+        .collect();
     tidegate_upstream_stdio::Params {
-        name: Arc::clone(name),
-        command: std::iter::once(stdio.program.clone().into())
-            .chain(stdio.args.iter().map(Into::into))
-            .collect(),
         env: stdio.env.iter().map(|(name, value)| (name.into(), value.expose().into())).collect(),
         cwd: stdio.cwd.clone(),
         start_timeout: stdio.start_timeout,
@@ -98,5 +97,6 @@ fn stdio_params(
         max_line: stdio.max_line,
         max_in_flight: stdio.max_in_flight,
         request_timeout: stdio.request_timeout,
+        ..tidegate_upstream_stdio::Params::new(Arc::clone(name), command)
     }
 }

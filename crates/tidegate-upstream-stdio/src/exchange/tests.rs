@@ -1,6 +1,6 @@
 //! Exchanges against a process that the test plays, on a paused clock.
 
-use std::{collections::BTreeMap, future::Future, pin::pin, sync::Arc, time::Duration};
+use std::{future::Future, pin::pin, sync::Arc, time::Duration};
 
 use futures_util::{FutureExt as _, StreamExt as _};
 use serde_json::{Value, json};
@@ -30,15 +30,10 @@ struct Stage {
 impl Stage {
     fn new(era: Era, max_in_flight: usize) -> Self {
         let params = Params {
-            name: "stage".into(),
-            command: Vec::new(),
-            env: BTreeMap::new(),
-            cwd: None,
-            start_timeout: SILENCE,
-            stop_grace: SILENCE,
             max_line: 1 << 20,
             max_in_flight,
             request_timeout: SILENCE,
+            ..Params::new("stage", Vec::new())
         };
         let mode = if era == Era::Legacy { Mode::Session } else { Mode::Shared };
         let counters = Arc::<Counters>::default();

@@ -36,15 +36,12 @@ pub(crate) fn params(arguments: &[&str]) -> Params {
     // The scripts of the server need to find `sleep` and `setsid`.
     let path = std::env::var_os("PATH").unwrap_or_default();
     Params {
-        name: "scripted".into(),
-        command,
         env: BTreeMap::from([("PATH".into(), path)]),
-        cwd: None,
         start_timeout: Duration::from_secs(10),
         stop_grace: Duration::from_millis(500),
         max_line: 4 << 20,
-        max_in_flight: 1024,
         request_timeout: Duration::from_secs(60),
+        ..Params::new("scripted", command)
     }
 }
 
