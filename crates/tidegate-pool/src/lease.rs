@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc};
 use tokio::time::Instant;
 
 use crate::{
-    Reason,
+    Reason, Usage,
     pool::Shared,
     slots::{Entry, Slot, Token},
 };
@@ -57,7 +57,7 @@ impl<C: Send + 'static> Lease<C> {
         let now = Instant::now();
         if let Some(slot) = self.token.as_deref_mut() {
             self.permit.0.counters.made();
-            *slot = Slot::Idle(Entry { item, born: now, idle_since: now });
+            *slot = Slot::Idle(Entry { item, usage: Usage::new(now) });
         }
     }
 
@@ -78,13 +78,14 @@ impl<C: Send + 'static> Lease<C> {
         let reason = match &mut *token {
             Slot::Idle(_) if shared.is_closed() => Some(Reason::Shutdown),
             Slot::Idle(entry) => {
-                entry.idle_since = Instant::now();
-                shared.slots.expired(entry, entry.idle_since)
+                let now = Instant::now();
+                entry.usage.used(now);
+                shared.expiry.judge(&entry.usage, now)
             }
             Slot::Vacant | Slot::Spent => Some(Reason::Broken),
         };
         match reason {
-            None => shared.slots.put(token),
+            None => shared.put(token),
             Some(reason) => {
                 self.token = Some(token);
                 self.close(reason);
@@ -111,7 +112,7 @@ impl<C: Send + 'static> Drop for Lease<C> {
 
 impl<C: Send + 'static> Drop for Permit<C> {
     fn drop(&mut self) {
-        self.0.leave();
+        self.0.gate.leave();
     }
 }
 

@@ -30,18 +30,28 @@
 //! # Ok(()) }
 //! ```
 //!
-//! The map: [`Pool`] and [`Lease`] are what users see; `slots` keeps the idle things (bb8, and the
-//! only place that knows it); `stats` counts.
+//! The map: [`Pool`] and [`Lease`] are what users see; [`Gate`] decides who may come in and who
+//! waits, also for owners that keep their things elsewhere; [`Expiry`] decides when a thing is too
+//! old; `slots` keeps the idle things (bb8, and the only place that knows it); [`Stats`] and
+//! [`Times`] count.
 
+mod closing;
+mod expiry;
+mod gate;
 mod lease;
 mod params;
 mod pool;
 mod slots;
 mod stats;
+mod sync;
+mod times;
 
 pub use crate::{
+    expiry::{Expiry, Usage},
+    gate::{CheckoutError, Gate, GateParams, GateStats, Pass},
     lease::Lease,
-    params::{CheckoutError, Params},
+    params::Params,
     pool::Pool,
     stats::{Closed, Reason, Stats},
+    times::{Times, Timings},
 };

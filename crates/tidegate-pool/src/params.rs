@@ -2,6 +2,8 @@
 
 use std::{num::NonZeroU32, time::Duration};
 
+use crate::{Expiry, GateParams};
+
 /// The bounds of a pool.
 #[derive(Clone, Copy, Debug)]
 pub struct Params {
@@ -15,23 +17,8 @@ pub struct Params {
     pub idle_timeout: Option<Duration>,
     /// How old a thing may get before it is closed instead of reused.
     pub max_lifetime: Option<Duration>,
-}
-
-/// Why there is no lease.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum CheckoutError {
-    /// Everything is in use and as many callers as allowed wait already.
-    #[error("all leases are taken and the queue is full")]
-    QueueFull,
-    /// Everything was in use for the whole time.
-    #[error("no lease came free within {waited:?}")]
-    TimedOut {
-        /// How long the caller was allowed to wait.
-        waited: Duration,
-    },
-    /// The pool has been closed.
-    #[error("the pool is closed")]
-    Closed,
+    /// How often a thing may be used before it is closed instead of reused.
+    pub max_uses: Option<u64>,
 }
 
 impl Params {
@@ -44,6 +31,16 @@ impl Params {
             acquire_timeout: Duration::from_secs(5),
             idle_timeout: None,
             max_lifetime: None,
+            max_uses: None,
         }
+    }
+
+    pub(crate) const fn gate(&self) -> GateParams {
+        let Self { max, max_waiting, acquire_timeout, .. } = *self;
+        GateParams { max, max_waiting, acquire_timeout }
+    }
+
+    pub(crate) const fn expiry(&self) -> Expiry {
+        Expiry { idle: self.idle_timeout, lifetime: self.max_lifetime, uses: self.max_uses }
     }
 }

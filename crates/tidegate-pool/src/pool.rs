@@ -1,20 +1,11 @@
 //! The gate, and what passes through it.
 
-use std::{
-    fmt,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    },
-};
+use std::{fmt, sync::Arc};
 
-use tokio::{
-    sync::{Notify, Semaphore, TryAcquireError},
-    time::{self, Instant},
-};
+use tokio::time::Instant;
 
 use crate::{
-    CheckoutError, Lease, Params, Reason, Stats,
+    CheckoutError, Expiry, GateStats, Lease, Params, Reason, Stats, gate,
     lease::Permit,
     slots::{Slots, Token},
     stats::Counters,
@@ -24,30 +15,20 @@ use crate::{
 pub struct Pool<C: Send + 'static>(Arc<Shared<C>>);
 
 pub(crate) struct Shared<C: Send + 'static> {
-    params: Params,
-    /// Serves callers in the order they came, which bb8 alone does not.
-    gate: Semaphore,
+    pub(crate) gate: gate::Core,
     pub(crate) slots: Slots<C>,
+    pub(crate) expiry: Expiry,
     pub(crate) counters: Counters,
-    closed: AtomicBool,
-    /// Told of every lease that ends after the pool was closed.
-    left: Notify,
 }
-
-/// One caller in the queue.
-struct Waiting<'a>(&'a AtomicUsize);
 
 impl<C: Send + 'static> Pool<C> {
     /// Makes an empty pool. Nothing is created before somebody asks.
     pub fn new(params: Params) -> Self {
-        let max = usize::try_from(params.max.get()).unwrap_or(usize::MAX);
         Self(Arc::new(Shared {
-            gate: Semaphore::new(max.min(Semaphore::MAX_PERMITS)),
+            gate: gate::Core::new(params.gate()),
             slots: Slots::new(&params),
+            expiry: params.expiry(),
             counters: Counters::default(),
-            closed: AtomicBool::new(false),
-            left: Notify::new(),
-            params,
         }))
     }
 
@@ -79,22 +60,30 @@ impl<C: Send + 'static> Pool<C> {
         &self,
         deadline: Option<Instant>,
     ) -> Result<Lease<C>, CheckoutError> {
-        if let Some(Ok(permit)) = self.0.enter()
-            && let Some(token) = self.0.slots.take()
-        {
-            return Ok(self.0.lend(permit, token));
+        let permit = match self.0.gate.try_enter() {
+            Some(entered) => entered.map(|()| Permit(Arc::clone(&self.0)))?,
+            None => {
+                // Rare and large, so it does not ride along in the future of every caller.
+                Box::pin(self.0.gate.wait(deadline)).await?;
+                Permit(Arc::clone(&self.0))
+            }
+        };
+        // The permit is owned from here on, so a dropped future gives it back.
+        loop {
+            if let Some(token) = self.0.slots.take() {
+                return Ok(self.0.lend(permit, token));
+            }
+            // A sweep on another thread is about to put the slots back.
+            tokio::task::yield_now().await;
         }
-        // Rare and large, so it does not ride along in the future of every caller.
-        Box::pin(self.0.queue(deadline)).await
     }
 
     /// Closes idle things that expired by `now` and those for which `is_dead` says so.
     ///
     /// Checkout does not need it; it is what closes things when nobody checks out.
     pub fn sweep(&self, now: Instant, mut is_dead: impl FnMut(&mut C) -> bool) {
-        let slots = &self.0.slots;
-        let culled = slots.cull(|entry| {
-            let expired = slots.expired(entry, now);
+        let culled = self.0.slots.cull(|entry| {
+            let expired = self.0.expiry.judge(&entry.usage, now);
             expired.or_else(|| is_dead(&mut entry.item).then_some(Reason::Broken))
         });
         self.0.discard(culled);
@@ -105,10 +94,12 @@ impl<C: Send + 'static> Pool<C> {
     ///
     /// Outside a runtime the idle things are kept until the pool is dropped.
     pub fn close(&self) {
-        // An exchange, because `leave` must either see it or be seen by it.
-        let _ = self.0.closed.swap(true, Ordering::AcqRel);
-        self.0.gate.close();
-        self.0.discard_idle();
+        self.0.gate.close(|| self.0.discard_idle());
+    }
+
+    /// Whether it has been closed.
+    pub fn is_closed(&self) -> bool {
+        self.0.gate.is_closed()
     }
 
     /// Waits, after [`Pool::close`], until no lease is out.
@@ -117,24 +108,21 @@ impl<C: Send + 'static> Pool<C> {
     ///
     /// Dropping the wait changes nothing.
     pub async fn drained(&self) {
-        loop {
-            let left = self.0.left.notified();
-            tokio::pin!(left);
-            left.as_mut().enable();
-            if self.0.in_use() == 0 {
-                return;
-            }
-            left.await;
-        }
+        self.0.gate.drained().await;
     }
 
     /// What the pool holds and has done.
     pub fn stats(&self) -> Stats {
-        let in_use = self.0.in_use();
+        let GateStats { max, available, in_use, waiting, refused, timed_out, acquire, .. } =
+            self.0.gate.stats();
         Stats {
-            max: self.0.max(),
-            available: self.0.max() - in_use,
+            max,
+            available,
             in_use,
+            waiting,
+            refused,
+            timed_out,
+            acquire,
             idle: self.0.slots.idle(),
             ..self.0.counters.snapshot()
         }
@@ -143,45 +131,14 @@ impl<C: Send + 'static> Pool<C> {
 
 impl<C: Send + 'static> Shared<C> {
     pub(crate) fn is_closed(&self) -> bool {
-        self.closed.load(Ordering::Acquire)
+        self.gate.is_closed()
     }
 
-    /// The way out, for everybody who came in. The slot is back already.
-    pub(crate) fn leave(&self) {
-        self.gate.add_permits(1);
-        // A write, so that it is ordered with the one in `close`: if this comes first, `close` sees
-        // the slot and the permit; if not, this sees that the pool is closed.
-        if self.closed.fetch_or(false, Ordering::AcqRel) {
+    /// Keeps a thing for reuse; the caller leaves after this.
+    pub(crate) fn put(&self, token: Token<C>) {
+        self.slots.put(token);
+        if self.gate.look() {
             self.discard_idle();
-            self.left.notify_waiters();
-        }
-    }
-
-    /// The way in while there is room; `None` means wait.
-    fn enter(self: &Arc<Self>) -> Option<Result<Permit<C>, CheckoutError>> {
-        match self.gate.try_acquire() {
-            Ok(permit) => {
-                permit.forget();
-                Some(Ok(Permit(Arc::clone(self))))
-            }
-            Err(TryAcquireError::Closed) => Some(Err(CheckoutError::Closed)),
-            Err(TryAcquireError::NoPermits) => None,
-        }
-    }
-
-    /// The way in for those who did not get through at once.
-    async fn queue(self: &Arc<Self>, until: Option<Instant>) -> Result<Lease<C>, CheckoutError> {
-        let permit = match self.enter() {
-            Some(entered) => entered?,
-            None => self.wait(until).await?,
-        };
-        // The permit is owned from here on, so a dropped future gives it back.
-        loop {
-            if let Some(token) = self.slots.take() {
-                return Ok(self.lend(permit, token));
-            }
-            // A sweep on another thread is about to put the slots back.
-            tokio::task::yield_now().await;
         }
     }
 
@@ -189,34 +146,12 @@ impl<C: Send + 'static> Shared<C> {
         let now = Instant::now();
         let mut lease = Lease::new(permit, token, now);
         if let Some(entry) = lease.entry() {
-            match self.slots.expired(entry, now) {
+            match self.expiry.judge(&entry.usage, now) {
                 Some(reason) => lease.close(reason),
                 None => self.counters.reused(),
             }
         }
         lease
-    }
-
-    /// Waits for a place.
-    async fn wait(self: &Arc<Self>, until: Option<Instant>) -> Result<Permit<C>, CheckoutError> {
-        let Some(_waiting) = Waiting::join(&self.counters.waiting, self.params.max_waiting) else {
-            self.counters.refused();
-            return Err(CheckoutError::QueueFull);
-        };
-        let now = Instant::now();
-        let patience = now + self.params.acquire_timeout;
-        let deadline = until.map_or(patience, |until| until.min(patience));
-        match time::timeout_at(deadline, self.gate.acquire()).await {
-            Ok(Ok(permit)) => {
-                permit.forget();
-                Ok(Permit(Arc::clone(self)))
-            }
-            Ok(Err(_closed)) => Err(CheckoutError::Closed),
-            Err(_elapsed) => {
-                self.counters.timed_out();
-                Err(CheckoutError::TimedOut { waited: deadline.saturating_duration_since(now) })
-            }
-        }
     }
 
     fn discard_idle(&self) {
@@ -229,27 +164,6 @@ impl<C: Send + 'static> Shared<C> {
             drop(item);
             self.counters.closed(reason);
         }
-    }
-
-    fn max(&self) -> usize {
-        usize::try_from(self.params.max.get()).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS)
-    }
-
-    fn in_use(&self) -> usize {
-        self.max().saturating_sub(self.gate.available_permits())
-    }
-}
-
-impl<'a> Waiting<'a> {
-    fn join(count: &'a AtomicUsize, max: usize) -> Option<Self> {
-        let room = |waiting| (waiting < max).then_some(waiting + 1);
-        count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, room).ok().map(|_| Self(count))
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -21,9 +21,8 @@ use std::{
 
 use bb8::{ManageConnection, PooledConnection, QueueStrategy};
 use futures_util::FutureExt as _;
-use tokio::time::Instant;
 
-use crate::{Params, Reason};
+use crate::{Params, Reason, Usage};
 
 /// A place for a thing.
 pub(crate) enum Slot<C> {
@@ -38,8 +37,7 @@ pub(crate) enum Slot<C> {
 /// A thing with its history.
 pub(crate) struct Entry<C> {
     pub(crate) item: C,
-    pub(crate) born: Instant,
-    pub(crate) idle_since: Instant,
+    pub(crate) usage: Usage,
 }
 
 /// Custody of one slot. Dropping it hands the slot back, or lets bb8 forget it when spent.
@@ -53,8 +51,6 @@ pub(crate) struct Slots<C: Send + 'static> {
     /// Idle slots nobody has claimed. bb8 never has fewer than these and the claims together, so a
     /// claim is redeemed without waiting.
     unclaimed: AtomicUsize,
-    idle_timeout: Option<Duration>,
-    max_lifetime: Option<Duration>,
 }
 
 /// A claim on one slot that has not been taken yet; given back on drop.
@@ -72,12 +68,7 @@ impl<C: Send + 'static> Slots<C> {
             // Reached only if a sweep never ended.
             .connection_timeout(Duration::from_secs(60))
             .build_unchecked(Maker(PhantomData));
-        Self {
-            stack,
-            unclaimed: AtomicUsize::new(0),
-            idle_timeout: params.idle_timeout,
-            max_lifetime: params.max_lifetime,
-        }
+        Self { stack, unclaimed: AtomicUsize::new(0) }
     }
 
     /// Takes the slot used last, or an empty one. `None` while a sweep is at work. The caller has
@@ -95,20 +86,6 @@ impl<C: Send + 'static> Slots<C> {
         drop(token);
         // After the slot is back: whoever claims it must find it.
         self.unclaimed.fetch_add(1, Ordering::AcqRel);
-    }
-
-    /// Why a thing must not be reused at `now`, if so.
-    pub(crate) fn expired(&self, entry: &Entry<C>, now: Instant) -> Option<Reason> {
-        let over = |since: Instant, limit: Option<Duration>| {
-            limit.is_some_and(|limit| now.saturating_duration_since(since) >= limit)
-        };
-        if over(entry.born, self.max_lifetime) {
-            Some(Reason::Lifetime)
-        } else if over(entry.idle_since, self.idle_timeout) {
-            Some(Reason::Idle)
-        } else {
-            None
-        }
     }
 
     /// Takes the idle things out for which `judge` has a reason. It must be quick.

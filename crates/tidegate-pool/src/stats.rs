@@ -1,6 +1,8 @@
 //! Counters of a pool, kept as atomics and shown as plain data.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use crate::Times;
 
 /// A snapshot of a pool. Its numbers are read one after the other, so under load they may differ
 /// by the calls that passed meanwhile; at rest they add up.
@@ -26,6 +28,8 @@ pub struct Stats {
     pub timed_out: u64,
     /// Things closed so far.
     pub closed: Closed,
+    /// How long callers waited for the leases they got; most did not wait.
+    pub acquire: Times,
 }
 
 /// How many things were closed, by reason.
@@ -37,6 +41,8 @@ pub struct Closed {
     pub idle: u64,
     /// Too old.
     pub lifetime: u64,
+    /// Used often enough.
+    pub uses: u64,
     /// The lease was dropped in the middle of its use.
     pub abandoned: u64,
     /// The pool was closed.
@@ -52,6 +58,8 @@ pub enum Reason {
     Idle,
     /// It is too old.
     Lifetime,
+    /// It was used often enough.
+    Uses,
     /// Its lease was dropped in the middle of its use.
     Abandoned,
     /// The pool is closed.
@@ -60,14 +68,12 @@ pub enum Reason {
 
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
-    pub(crate) waiting: AtomicUsize,
     created: AtomicU64,
     reused: AtomicU64,
-    refused: AtomicU64,
-    timed_out: AtomicU64,
     broken: AtomicU64,
     idle: AtomicU64,
     lifetime: AtomicU64,
+    uses: AtomicU64,
     abandoned: AtomicU64,
     shutdown: AtomicU64,
 }
@@ -82,7 +88,7 @@ impl Stats {
 impl Closed {
     /// All of them.
     pub const fn total(&self) -> u64 {
-        self.broken + self.idle + self.lifetime + self.abandoned + self.shutdown
+        self.broken + self.idle + self.lifetime + self.uses + self.abandoned + self.shutdown
     }
 }
 
@@ -95,19 +101,12 @@ impl Counters {
         self.reused.fetch_add(1, Relaxed);
     }
 
-    pub(crate) fn refused(&self) {
-        self.refused.fetch_add(1, Relaxed);
-    }
-
-    pub(crate) fn timed_out(&self) {
-        self.timed_out.fetch_add(1, Relaxed);
-    }
-
     pub(crate) fn closed(&self, reason: Reason) {
         let counter = match reason {
             Reason::Broken => &self.broken,
             Reason::Idle => &self.idle,
             Reason::Lifetime => &self.lifetime,
+            Reason::Uses => &self.uses,
             Reason::Abandoned => &self.abandoned,
             Reason::Shutdown => &self.shutdown,
         };
@@ -121,15 +120,13 @@ impl Counters {
             broken: self.broken.load(Relaxed),
             idle: self.idle.load(Relaxed),
             lifetime: self.lifetime.load(Relaxed),
+            uses: self.uses.load(Relaxed),
             abandoned: self.abandoned.load(Relaxed),
             shutdown: self.shutdown.load(Relaxed),
         };
         Stats {
-            waiting: self.waiting.load(Relaxed),
             created: self.created.load(Relaxed),
             reused: self.reused.load(Relaxed),
-            refused: self.refused.load(Relaxed),
-            timed_out: self.timed_out.load(Relaxed),
             closed,
             ..Stats::default()
         }

@@ -306,3 +306,17 @@ async fn sweeps_and_checkouts_on_two_threads_agree() {
     pool.close();
     assert_eq!(factory.alive(), 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_thing_is_used_as_often_as_allowed_and_no_more() {
+    let (pool, factory) =
+        (Pool::new(Params { max_uses: Some(3), ..params(1) }), Factory::default());
+    for _ in 0..7 {
+        filled(&pool, &factory).await.release();
+    }
+    let stats = pool.stats();
+    assert_eq!((stats.created, stats.closed.uses, stats.idle), (3, 2, 1));
+    check_books(stats, &factory);
+    pool.close();
+    assert_eq!((pool.stats().closed.total(), factory.alive()), (3, 0));
+}
