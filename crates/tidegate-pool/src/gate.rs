@@ -11,7 +11,7 @@ use std::{
 };
 
 use tokio::{
-    sync::{Notify, Semaphore, TryAcquireError},
+    sync::{Notify, Semaphore, SemaphorePermit, TryAcquireError},
     time::{self, Instant},
 };
 
@@ -105,14 +105,23 @@ pub(crate) struct Core {
     /// Serves callers in the order they came.
     places: Semaphore,
     closing: Closing,
-    /// Told of every pass that ends after the gate was closed.
+    /// Told when the gate closes, and of every pass that ends after that.
     left: Notify,
     waiting: AtomicUsize,
+    /// How many may wait beyond what is allowed.
+    extra_seats: AtomicUsize,
     refused: AtomicU64,
     timed_out: AtomicU64,
     /// In nanoseconds.
     waited: AtomicU64,
     acquire: Timings,
+}
+
+/// Seats in the queue for those who would not have to wait if somebody had not come in for a
+/// moment.
+pub(crate) struct ExtraSeats<'a> {
+    core: &'a Core,
+    count: usize,
 }
 
 /// One caller in the queue.
@@ -183,6 +192,7 @@ impl Core {
             closing: Closing::new(),
             left: Notify::new(),
             waiting: AtomicUsize::new(0),
+            extra_seats: AtomicUsize::new(0),
             refused: AtomicU64::new(0),
             timed_out: AtomicU64::new(0),
             waited: AtomicU64::new(0),
@@ -202,6 +212,17 @@ impl Core {
             Err(TryAcquireError::Closed) => Some(Err(CheckoutError::Closed)),
             Err(TryAcquireError::NoPermits) => None,
         }
+    }
+
+    /// The way in for those who look after things; nobody counts them.
+    pub(crate) fn slip_in(&self) -> bool {
+        self.places.try_acquire().map(SemaphorePermit::forget).is_ok()
+    }
+
+    /// Adds seats to the queue for those who come while the guests of the house have their places.
+    pub(crate) fn extra_seats(&self, count: usize) -> ExtraSeats<'_> {
+        self.extra_seats.fetch_add(count, Relaxed);
+        ExtraSeats { core: self, count }
     }
 
     /// The way in. Who comes in owes one `leave`.
@@ -263,6 +284,19 @@ impl Core {
         self.left.notify_waiters();
     }
 
+    /// Waits until it is closed.
+    pub(crate) async fn closed(&self) {
+        loop {
+            let left = self.left.notified();
+            tokio::pin!(left);
+            left.as_mut().enable();
+            if self.is_closed() {
+                return;
+            }
+            left.await;
+        }
+    }
+
     pub(crate) async fn drained(&self) {
         loop {
             let left = self.left.notified();
@@ -304,9 +338,16 @@ impl Core {
 
 impl<'a> Waiting<'a> {
     fn join(core: &'a Core) -> Option<Self> {
-        let room = |waiting| (waiting < core.params.max_waiting).then_some(waiting + 1);
+        let seats = core.params.max_waiting.saturating_add(core.extra_seats.load(Relaxed));
+        let room = |waiting| (waiting < seats).then_some(waiting + 1);
         let joined = core.waiting.fetch_update(Relaxed, Relaxed, room);
         joined.ok().map(|_| Self { core, since: Instant::now() })
+    }
+}
+
+impl Drop for ExtraSeats<'_> {
+    fn drop(&mut self) {
+        self.core.extra_seats.fetch_sub(self.count, Relaxed);
     }
 }
 

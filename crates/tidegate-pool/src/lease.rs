@@ -5,9 +5,9 @@ use std::{fmt, sync::Arc};
 use tokio::time::Instant;
 
 use crate::{
-    Reason, Usage,
+    CheckoutError, Reason, Usage,
+    idle::{Entry, Held},
     pool::Shared,
-    slots::{Entry, Slot, Token},
 };
 
 /// The right to have one thing, and the thing if there is one.
@@ -16,34 +16,44 @@ use crate::{
 /// middle of something is not as good as new. Dropping is allowed anywhere, also outside a runtime
 /// and after the pool was closed.
 pub struct Lease<C: Send + 'static> {
-    /// The slot with the thing in it. `None` only while the lease ends.
-    token: Option<Token<C>>,
-    /// Declared last, because the slot must be back before the next caller passes the gate.
+    /// `None` only while the lease ends.
+    held: Option<Held<C>>,
+    /// Declared last, because what was held must be back before the next caller passes the gate.
     permit: Permit<C>,
     taken_at: Instant,
 }
 
 /// One caller past the gate. Dropping it lets the next one in.
-pub(crate) struct Permit<C: Send + 'static>(pub(crate) Arc<Shared<C>>);
+pub(crate) struct Permit<C: Send + 'static> {
+    shared: Arc<Shared<C>>,
+    /// Guests look after things; others are the ones they are looked after for.
+    is_guest: bool,
+}
 
 impl<C: Send + 'static> Lease<C> {
-    pub(crate) const fn new(permit: Permit<C>, token: Token<C>, now: Instant) -> Self {
-        Self { token: Some(token), permit, taken_at: now }
+    pub(crate) const fn new(permit: Permit<C>, held: Held<C>, now: Instant) -> Self {
+        Self { held: Some(held), permit, taken_at: now }
     }
 
-    pub(crate) fn entry(&self) -> Option<&Entry<C>> {
-        match self.token.as_deref() {
-            Some(Slot::Idle(entry)) => Some(entry),
-            Some(Slot::Vacant | Slot::Spent) | None => None,
+    /// Closes a thing that cannot be reused and takes another, if there is one.
+    pub(crate) fn replace(&mut self, reason: Reason) -> Result<(), CheckoutError> {
+        self.close(reason);
+        let store = &self.permit.shared.store;
+        // First back, then again: there is one for each lease and no more.
+        if let Some(held) = self.held.take() {
+            store.forget(held);
         }
+        self.held = Some(store.take().ok_or(CheckoutError::Closed)?);
+        Ok(())
+    }
+
+    pub(crate) fn entry(&mut self) -> Option<&mut Entry<C>> {
+        self.held.as_mut()?.entry()
     }
 
     /// The thing, if there is one.
     pub fn item(&mut self) -> Option<&mut C> {
-        match self.token.as_deref_mut() {
-            Some(Slot::Idle(entry)) => Some(&mut entry.item),
-            Some(Slot::Vacant | Slot::Spent) | None => None,
-        }
+        self.entry().map(|entry| &mut entry.item)
     }
 
     /// When the lease was taken; spares the holder a look at the clock.
@@ -54,42 +64,47 @@ impl<C: Send + 'static> Lease<C> {
     /// Fills the lease with a new thing. One that was there counts as broken.
     pub fn fill(&mut self, item: C) {
         self.close(Reason::Broken);
-        let now = Instant::now();
-        if let Some(slot) = self.token.as_deref_mut() {
-            self.permit.0.counters.made();
-            *slot = Slot::Idle(Entry { item, usage: Usage::new(now) });
+        if let Some(held) = &mut self.held {
+            self.permit.shared.counters.made();
+            held.fill(Entry { item, usage: Usage::new(Instant::now()) });
         }
     }
 
     /// Closes the thing and keeps the lease, so that the holder can fill it anew.
     pub fn close(&mut self, reason: Reason) {
-        if let Some(slot) = self.token.as_deref_mut()
-            && let Slot::Idle(entry) = std::mem::replace(slot, Slot::Spent)
-        {
-            drop(entry);
-            self.permit.0.counters.closed(reason);
+        if let Some(entry) = self.held.as_mut().and_then(Held::empty) {
+            self.permit.shared.counters.close(entry, reason);
         }
     }
 
     /// Gives the thing back for reuse, unless it is too old or the pool is closed.
     pub fn release(mut self) {
-        let shared = &self.permit.0;
-        let Some(mut token) = self.token.take() else { return };
-        let reason = match &mut *token {
-            Slot::Idle(_) if shared.is_closed() => Some(Reason::Shutdown),
-            Slot::Idle(entry) => {
-                let now = Instant::now();
-                entry.usage.used(now);
-                shared.expiry.judge(&entry.usage, now)
-            }
-            Slot::Vacant | Slot::Spent => Some(Reason::Broken),
+        let now = Instant::now();
+        if let Some(entry) = self.entry() {
+            entry.usage.used(now);
+        }
+        self.keep(now);
+    }
+
+    /// Gives back a thing that was looked at, or made for later, and not used. Says whether it was
+    /// kept.
+    pub(crate) fn release_unused(mut self) -> bool {
+        self.keep(Instant::now())
+    }
+
+    fn keep(&mut self, now: Instant) -> bool {
+        let shared = &self.permit.shared;
+        let reason = match self.held.as_mut().and_then(Held::entry) {
+            Some(_) if shared.gate.is_closed() => Some(Reason::Shutdown),
+            Some(entry) => shared.expiry.judge(&entry.usage, now),
+            None => Some(Reason::Broken),
         };
         match reason {
-            None => shared.put(token),
             Some(reason) => {
-                self.token = Some(token);
                 self.close(reason);
+                false
             }
+            None => self.held.take().map(|held| shared.put(held)).is_some(),
         }
     }
 
@@ -101,23 +116,39 @@ impl<C: Send + 'static> Lease<C> {
 
 impl<C: Send + 'static> Drop for Lease<C> {
     fn drop(&mut self) {
-        // The thing first: when the next caller passes the gate it must be gone.
-        self.close(Reason::Abandoned);
-        if let Some(mut token) = self.token.take() {
-            // Also a slot that was never filled; bb8 forgets it.
-            *token = Slot::Spent;
+        if let Some(mut held) = self.held.take() {
+            let entry = held.empty();
+            self.permit.shared.store.forget(held);
+            if let Some(entry) = entry {
+                // The thing before the permit: when the next caller passes the gate it must be gone.
+                self.permit.shared.counters.close(entry, Reason::Abandoned);
+            }
         }
+    }
+}
+
+impl<C: Send + 'static> Permit<C> {
+    pub(crate) fn caller(shared: &Arc<Shared<C>>) -> Self {
+        Self { shared: Arc::clone(shared), is_guest: false }
+    }
+
+    pub(crate) fn guest(shared: &Arc<Shared<C>>) -> Self {
+        Self { shared: Arc::clone(shared), is_guest: true }
     }
 }
 
 impl<C: Send + 'static> Drop for Permit<C> {
     fn drop(&mut self) {
-        self.0.gate.leave();
+        self.shared.gate.leave();
+        if !self.is_guest {
+            self.shared.nudge_if_short();
+        }
     }
 }
 
 impl<C: Send + 'static> fmt::Debug for Lease<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Lease").field("filled", &self.entry().is_some()).finish_non_exhaustive()
+        let filled = self.held.as_ref().is_some_and(Held::is_filled);
+        f.debug_struct("Lease").field("filled", &filled).finish_non_exhaustive()
     }
 }

@@ -3,8 +3,9 @@
 //! A [`Pool`] bounds how many things of one kind exist and lends each to one user at a time. It
 //! does not know how to make one: a [`Lease`] is the right to have a thing, and an empty lease is
 //! filled by its holder, who has the deadline and hears at once why making it failed. The crate
-//! must not know HTTP, processes, MCP or metrics, and it starts no task; whoever owns a pool calls
-//! [`Pool::sweep`] now and then.
+//! must not know HTTP, processes, MCP or metrics, and it starts no task; whoever owns a pool runs
+//! [`Pool::maintain`], which closes what expired and keeps [`Params::min_idle`] things ready with
+//! the help of a [`Keeper`], or calls [`Pool::sweep`] now and then.
 //!
 //! Reuse is a promise that the thing is as good as new, so only [`Lease::release`] makes it. A
 //! lease that is dropped in any other way (an error, a cancelled call, a panic) closes its thing.
@@ -32,16 +33,18 @@
 //!
 //! The map: [`Pool`] and [`Lease`] are what users see; [`Gate`] decides who may come in and who
 //! waits, also for owners that keep their things elsewhere; [`Expiry`] decides when a thing is too
-//! old; `slots` keeps the idle things (bb8, and the only place that knows it); [`Stats`] and
-//! [`Times`] count.
+//! old; `idle` keeps the idle things, in one of two ways ([`Idle`]); `maintain` looks after them;
+//! [`Stats`] and [`Times`] count. What threads agree on without a lock is in `closing` and
+//! `idle::stack`, and proven in `tests/model.rs`.
 
 mod closing;
 mod expiry;
 mod gate;
+mod idle;
 mod lease;
+mod maintain;
 mod params;
 mod pool;
-mod slots;
 mod stats;
 mod sync;
 mod times;
@@ -49,7 +52,9 @@ mod times;
 pub use crate::{
     expiry::{Expiry, Usage},
     gate::{CheckoutError, Gate, GateParams, GateStats, Pass},
+    idle::Idle,
     lease::Lease,
+    maintain::Keeper,
     params::Params,
     pool::Pool,
     stats::{Closed, Reason, Stats},

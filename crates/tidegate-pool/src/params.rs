@@ -2,7 +2,7 @@
 
 use std::{num::NonZeroU32, time::Duration};
 
-use crate::{Expiry, GateParams};
+use crate::{Expiry, GateParams, Idle};
 
 /// The bounds of a pool.
 #[derive(Clone, Copy, Debug)]
@@ -19,6 +19,10 @@ pub struct Params {
     pub max_lifetime: Option<Duration>,
     /// How often a thing may be used before it is closed instead of reused.
     pub max_uses: Option<u64>,
+    /// How many things [`crate::Pool::maintain`] keeps ready, as far as `max` has room for them.
+    pub min_idle: usize,
+    /// How idle things are kept.
+    pub idle: Idle,
 }
 
 impl Params {
@@ -32,6 +36,8 @@ impl Params {
             idle_timeout: None,
             max_lifetime: None,
             max_uses: None,
+            min_idle: 0,
+            idle: Idle::Stack,
         }
     }
 

@@ -26,6 +26,8 @@ pub struct Stats {
     pub refused: u64,
     /// Callers that waited in vain.
     pub timed_out: u64,
+    /// Things that maintenance tried to make in vain.
+    pub failed: u64,
     /// Things closed so far.
     pub closed: Closed,
     /// How long callers waited for the leases they got; most did not wait.
@@ -70,6 +72,7 @@ pub enum Reason {
 pub(crate) struct Counters {
     created: AtomicU64,
     reused: AtomicU64,
+    failed: AtomicU64,
     broken: AtomicU64,
     idle: AtomicU64,
     lifetime: AtomicU64,
@@ -77,6 +80,9 @@ pub(crate) struct Counters {
     abandoned: AtomicU64,
     shutdown: AtomicU64,
 }
+
+/// One thing that is being closed.
+struct Going<'a>(&'a Counters, Reason);
 
 impl Stats {
     /// Things that exist now, idle or in use.
@@ -101,16 +107,26 @@ impl Counters {
         self.reused.fetch_add(1, Relaxed);
     }
 
-    pub(crate) fn closed(&self, reason: Reason) {
-        let counter = match reason {
+    pub(crate) fn failed(&self) {
+        self.failed.fetch_add(1, Relaxed);
+    }
+
+    /// Closes a thing, and counts it when it is gone, also if going makes it panic.
+    pub(crate) fn close<T>(&self, thing: T, reason: Reason) {
+        // Declared before the drop, so that it ends after it.
+        let _going = Going(self, reason);
+        drop(thing);
+    }
+
+    const fn of(&self, reason: Reason) -> &AtomicU64 {
+        match reason {
             Reason::Broken => &self.broken,
             Reason::Idle => &self.idle,
             Reason::Lifetime => &self.lifetime,
             Reason::Uses => &self.uses,
             Reason::Abandoned => &self.abandoned,
             Reason::Shutdown => &self.shutdown,
-        };
-        counter.fetch_add(1, Relaxed);
+        }
     }
 
     /// Everything but what only the gate and the slots know.
@@ -127,8 +143,15 @@ impl Counters {
         Stats {
             created: self.created.load(Relaxed),
             reused: self.reused.load(Relaxed),
+            failed: self.failed.load(Relaxed),
             closed,
             ..Stats::default()
         }
+    }
+}
+
+impl Drop for Going<'_> {
+    fn drop(&mut self) {
+        self.0.of(self.1).fetch_add(1, Relaxed);
     }
 }

@@ -1,5 +1,5 @@
 //! What users of a pool rely on: reuse, bounds, order, expiry, and that nothing is ever lost.
-#![expect(clippy::unwrap_used, reason = "tests")]
+#![expect(clippy::panic, clippy::unwrap_used, reason = "tests")]
 
 use std::{
     num::NonZeroU32,
@@ -11,7 +11,7 @@ use std::{
 };
 
 use futures_util::{FutureExt as _, future::join_all};
-use tidegate_pool::{CheckoutError, Closed, Lease, Params, Pool, Reason, Stats};
+use tidegate_pool::{CheckoutError, Closed, Idle, Lease, Params, Pool, Reason, Stats};
 use tokio::time::{self, Instant};
 
 /// Counts how many of its kind exist.
@@ -46,8 +46,8 @@ impl Factory {
 
 const SECOND: Duration = Duration::from_secs(1);
 
-fn params(max: u32) -> Params {
-    Params { acquire_timeout: SECOND, ..Params::new(NonZeroU32::new(max).unwrap()) }
+fn params(idle: Idle, max: u32) -> Params {
+    Params { idle, acquire_timeout: SECOND, ..Params::new(NonZeroU32::new(max).unwrap()) }
 }
 
 async fn filled(pool: &Pool<Thing>, factory: &Factory) -> Lease<Thing> {
@@ -66,9 +66,8 @@ fn check_books(stats: Stats, factory: &Factory) {
     assert!(stats.idle <= factory.alive(), "{stats:?}");
 }
 
-#[tokio::test(start_paused = true)]
-async fn the_thing_used_last_is_reused_first() {
-    let (pool, factory) = (Pool::new(params(3)), Factory::default());
+async fn the_thing_used_last_is_reused_first(idle: Idle) {
+    let (pool, factory) = (Pool::new(params(idle, 3)), Factory::default());
     let mut leases = Vec::new();
     for _ in 0..3 {
         leases.push(filled(&pool, &factory).await);
@@ -89,9 +88,8 @@ async fn the_thing_used_last_is_reused_first() {
     check_books(pool.stats(), &factory);
 }
 
-#[tokio::test(start_paused = true)]
-async fn only_a_release_keeps_the_thing() {
-    let (pool, factory) = (Pool::new(params(1)), Factory::default());
+async fn only_a_release_keeps_the_thing(idle: Idle) {
+    let (pool, factory) = (Pool::new(params(idle, 1)), Factory::default());
     filled(&pool, &factory).await.release();
     assert_eq!((pool.stats().idle, factory.alive()), (1, 1));
     drop(filled(&pool, &factory).await);
@@ -108,10 +106,12 @@ async fn only_a_release_keeps_the_thing() {
     assert_eq!(factory.alive(), 0);
 }
 
-#[tokio::test(start_paused = true)]
-async fn idle_and_old_things_expire_on_the_paused_clock() {
-    let limits =
-        Params { idle_timeout: Some(10 * SECOND), max_lifetime: Some(25 * SECOND), ..params(2) };
+async fn idle_and_old_things_expire_on_the_paused_clock(idle: Idle) {
+    let limits = Params {
+        idle_timeout: Some(10 * SECOND),
+        max_lifetime: Some(25 * SECOND),
+        ..params(idle, 2)
+    };
     let (pool, factory) = (Pool::new(limits), Factory::default());
     filled(&pool, &factory).await.release();
     time::advance(9 * SECOND).await;
@@ -132,9 +132,8 @@ async fn idle_and_old_things_expire_on_the_paused_clock() {
     check_books(pool.stats(), &factory);
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_sweep_closes_what_nobody_asks_for() {
-    let limits = Params { idle_timeout: Some(10 * SECOND), ..params(4) };
+async fn a_sweep_closes_what_nobody_asks_for(idle: Idle) {
+    let limits = Params { idle_timeout: Some(10 * SECOND), ..params(idle, 4) };
     let (pool, factory) = (Pool::new(limits), Factory::default());
     let old = filled(&pool, &factory).await;
     let young = filled(&pool, &factory).await;
@@ -151,22 +150,24 @@ async fn a_sweep_closes_what_nobody_asks_for() {
     check_books(pool.stats(), &factory);
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_judge_that_panics_costs_things_but_no_leases() {
-    let (pool, factory) = (Pool::new(params(3)), Factory::default());
+async fn a_judge_that_panics_costs_one_thing_and_no_leases(idle: Idle) {
+    let (pool, factory) = (Pool::new(params(idle, 3)), Factory::default());
     let leases = [filled(&pool, &factory).await, filled(&pool, &factory).await];
     leases.into_iter().for_each(Lease::release);
     let sweep = std::panic::AssertUnwindSafe(|| pool.sweep(Instant::now(), |_| panic!("asked")));
     std::panic::catch_unwind(sweep).unwrap_err();
-    assert_eq!(factory.alive(), 0);
-    let leases = [filled(&pool, &factory).await, filled(&pool, &factory).await];
+    assert_eq!((pool.stats().in_use, pool.stats().idle, factory.alive()), (0, 1, 1));
+    let mut leases = [filled(&pool, &factory).await, filled(&pool, &factory).await];
     assert_eq!((pool.stats().in_use, factory.alive()), (2, 2));
+    let [first, _] = &mut leases;
+    assert_eq!(first.item().unwrap().number, 0, "it had looked at the one on top");
     drop(leases);
+    check_books(pool.stats(), &factory);
 }
 
-#[tokio::test(start_paused = true)]
-async fn waiters_are_bounded_and_served_in_order() {
-    let (pool, factory) = (Pool::new(Params { max_waiting: 5, ..params(1) }), Factory::default());
+async fn waiters_are_bounded_and_served_in_order(idle: Idle) {
+    let (pool, factory) =
+        (Pool::new(Params { max_waiting: 5, ..params(idle, 1) }), Factory::default());
     let held = filled(&pool, &factory).await;
     let served = std::sync::Mutex::new(Vec::new());
     let waiters = (0..5).map(|number| {
@@ -193,9 +194,8 @@ async fn waiters_are_bounded_and_served_in_order() {
     check_books(stats, &factory);
 }
 
-#[tokio::test(start_paused = true)]
-async fn patience_ends_at_the_nearer_of_timeout_and_deadline() {
-    let (pool, factory) = (Pool::new(params(1)), Factory::default());
+async fn patience_ends_at_the_nearer_of_timeout_and_deadline(idle: Idle) {
+    let (pool, factory) = (Pool::new(params(idle, 1)), Factory::default());
     let held = filled(&pool, &factory).await;
     let start = Instant::now();
     let error = pool.checkout().await.unwrap_err();
@@ -209,9 +209,8 @@ async fn patience_ends_at_the_nearer_of_timeout_and_deadline() {
     check_books(pool.stats(), &factory);
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_thousand_cancelled_waits_leave_nothing_behind() {
-    let limits = Params { max_waiting: 2_000, ..params(2) };
+async fn a_thousand_cancelled_waits_leave_nothing_behind(idle: Idle) {
+    let limits = Params { max_waiting: 2_000, ..params(idle, 2) };
     let (pool, factory) = (Pool::new(limits), Factory::default());
     let held = [filled(&pool, &factory).await, filled(&pool, &factory).await];
     let mut waits: Vec<_> = (0..1_000).map(|_| Box::pin(pool.checkout())).collect();
@@ -229,9 +228,8 @@ async fn a_thousand_cancelled_waits_leave_nothing_behind() {
     check_books(pool.stats(), &factory);
 }
 
-#[test]
-fn leases_end_outside_a_runtime_and_after_the_pool_closed() {
-    let (pool, factory) = (Pool::new(params(4)), Factory::default());
+fn leases_end_outside_a_runtime_and_after_the_pool_closed(idle: Idle) {
+    let (pool, factory) = (Pool::new(params(idle, 4)), Factory::default());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let mut leases: Vec<_> = (0..4).map(|_| runtime.block_on(filled(&pool, &factory))).collect();
     drop(runtime);
@@ -243,14 +241,17 @@ fn leases_end_outside_a_runtime_and_after_the_pool_closed() {
     leases.pop().unwrap().release();
     leases.pop().unwrap().retire(Reason::Broken);
     let stats = pool.stats();
-    assert_eq!((stats.in_use, stats.closed.shutdown), (0, 1));
+    // bb8 cannot give up an idle thing here; it goes with the pool.
+    let idle_left = usize::from(idle == Idle::Bb8);
+    assert_eq!((stats.in_use, stats.idle), (0, idle_left));
+    assert_eq!(stats.closed.shutdown, 2 - idle_left as u64);
+    check_books(stats, &factory);
     drop(pool);
     assert_eq!(factory.alive(), 0);
 }
 
-#[tokio::test(start_paused = true)]
-async fn closing_refuses_everyone_and_waits_for_the_rest() {
-    let (pool, factory) = (Pool::new(params(2)), Factory::default());
+async fn closing_refuses_everyone_and_waits_for_the_rest(idle: Idle) {
+    let (pool, factory) = (Pool::new(params(idle, 2)), Factory::default());
     let (held, idle) = (filled(&pool, &factory).await, filled(&pool, &factory).await);
     idle.release();
     let taken = filled(&pool, &factory).await;
@@ -270,10 +271,9 @@ async fn closing_refuses_everyone_and_waits_for_the_rest() {
     assert_eq!(pool.stats().closed.shutdown, 2);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn sweeps_and_checkouts_on_two_threads_agree() {
+async fn sweeps_and_checkouts_on_two_threads_agree(idle: Idle) {
     const CALLERS: usize = 8;
-    let limits = Params { max_waiting: CALLERS, acquire_timeout: 30 * SECOND, ..params(3) };
+    let limits = Params { max_waiting: CALLERS, acquire_timeout: 30 * SECOND, ..params(idle, 3) };
     let (pool, factory) = (Pool::new(limits), Arc::new(Factory::default()));
     let callers = (0..CALLERS).map(|caller| {
         let (pool, factory) = (pool.clone(), Arc::clone(&factory));
@@ -307,10 +307,9 @@ async fn sweeps_and_checkouts_on_two_threads_agree() {
     assert_eq!(factory.alive(), 0);
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_thing_is_used_as_often_as_allowed_and_no_more() {
+async fn a_thing_is_used_as_often_as_allowed_and_no_more(idle: Idle) {
     let (pool, factory) =
-        (Pool::new(Params { max_uses: Some(3), ..params(1) }), Factory::default());
+        (Pool::new(Params { max_uses: Some(3), ..params(idle, 1) }), Factory::default());
     for _ in 0..7 {
         filled(&pool, &factory).await.release();
     }
@@ -320,3 +319,90 @@ async fn a_thing_is_used_as_often_as_allowed_and_no_more() {
     pool.close();
     assert_eq!((pool.stats().closed.total(), factory.alive()), (3, 0));
 }
+
+async fn a_last_look_closes_what_is_not_good_and_takes_the_next(idle: Idle) {
+    let (pool, factory) = (Pool::new(params(idle, 12)), Factory::default());
+    let leases = join_all((0..12).map(|_| filled(&pool, &factory))).await;
+    leases.into_iter().for_each(Lease::release);
+    let mut lease = pool.checkout_good(None, |thing| thing.number == 9).await.unwrap();
+    assert_eq!(lease.item().unwrap().number, 9);
+    lease.release();
+    let stats = pool.stats();
+    assert_eq!((stats.closed.broken, stats.idle, stats.reused), (2, 10, 1));
+    let mut looks = 0;
+    let lease = pool.checkout_good(None, |_| {
+        looks += 1;
+        false
+    });
+    let mut lease = lease.await.unwrap();
+    assert!(lease.item().is_none() && looks == 8, "{looks}: it does not look for ever");
+    drop(lease);
+    let stats = pool.stats();
+    assert_eq!((stats.closed.broken, stats.idle, stats.reused), (10, 2, 1));
+    check_books(stats, &factory);
+}
+
+async fn nobody_is_refused_because_of_a_sweep(idle: Idle) {
+    let limits = Params { max_waiting: 0, ..params(idle, 2) };
+    let (pool, factory) = (Pool::new(limits), Factory::default());
+    let (first, second) = (filled(&pool, &factory).await, filled(&pool, &factory).await);
+    assert_eq!(pool.checkout().await.unwrap_err(), CheckoutError::QueueFull);
+    first.release();
+    second.release();
+    let mut wait = Box::pin(pool.checkout());
+    let mut looks = 0;
+    pool.sweep(Instant::now(), |_| {
+        looks += 1;
+        // By the second look the sweep has both places.
+        assert!(looks < 2 || wait.as_mut().now_or_never().is_none());
+        false
+    });
+    assert_eq!(looks, 2);
+    wait.await.unwrap().release();
+    let stats = pool.stats();
+    assert_eq!((stats.refused, stats.waiting, stats.idle), (1, 0, 2));
+    check_books(stats, &factory);
+}
+
+/// Every promise above holds however idle things are kept.
+macro_rules! keep {
+    ($kind:ident, $idle:expr, [$($name:ident),* $(,)?]) => {
+        mod $kind {
+            use tidegate_pool::Idle;
+
+            $(#[tokio::test(start_paused = true)]
+            async fn $name() {
+                super::$name($idle).await;
+            })*
+
+            #[test]
+            fn leases_end_outside_a_runtime_and_after_the_pool_closed() {
+                super::leases_end_outside_a_runtime_and_after_the_pool_closed($idle);
+            }
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn sweeps_and_checkouts_on_two_threads_agree() {
+                super::sweeps_and_checkouts_on_two_threads_agree($idle).await;
+            }
+        }
+    };
+    ($names:tt) => {
+        keep!(in_bb8, Idle::Bb8, $names);
+        keep!(on_the_stack, Idle::Stack, $names);
+    };
+}
+
+keep!([
+    the_thing_used_last_is_reused_first,
+    only_a_release_keeps_the_thing,
+    idle_and_old_things_expire_on_the_paused_clock,
+    a_sweep_closes_what_nobody_asks_for,
+    a_judge_that_panics_costs_one_thing_and_no_leases,
+    waiters_are_bounded_and_served_in_order,
+    patience_ends_at_the_nearer_of_timeout_and_deadline,
+    a_thousand_cancelled_waits_leave_nothing_behind,
+    closing_refuses_everyone_and_waits_for_the_rest,
+    a_last_look_closes_what_is_not_good_and_takes_the_next,
+    nobody_is_refused_because_of_a_sweep,
+    a_thing_is_used_as_often_as_allowed_and_no_more,
+]);

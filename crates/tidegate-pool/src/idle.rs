@@ -1,0 +1,164 @@
+//! The idle things, kept in one of two ways that behave alike.
+
+mod slots;
+mod stack;
+
+use std::{
+    fmt,
+    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+};
+
+use self::{
+    slots::{Slot, Slots, Token},
+    stack::{Index, Stack},
+};
+use crate::{Params, Usage};
+
+/// How a pool keeps its idle things. It changes the speed and nothing else.
+///
+/// Both are stacks. With a queue every thing would have its turn, so that none would ever be
+/// unused for long, and what was made for a peak would stay.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Idle {
+    /// In the slots of a bb8 pool, under its lock. Needs a tokio runtime around [`crate::Pool::close`];
+    /// outside of one, idle things stay until the pool is dropped.
+    Bb8,
+    /// On a lock-free stack.
+    #[default]
+    Stack,
+}
+
+/// A thing with its history.
+pub(crate) struct Entry<C> {
+    pub(crate) item: C,
+    pub(crate) usage: Usage,
+}
+
+/// Where idle things lie.
+#[expect(clippy::large_enum_variant, reason = "one for each pool, behind its Arc")]
+pub(crate) enum Store<C: Send + 'static> {
+    Bb8(Slots<C>),
+    Stack {
+        stack: Stack<Entry<C>>,
+        /// How many lie there; never fewer than can be taken.
+        idle: AtomicUsize,
+    },
+}
+
+/// What one caller past the gate holds: a thing, or the room for one. Ends in [`Store::put`] or
+/// [`Store::forget`].
+pub(crate) enum Held<C: Send + 'static> {
+    Bb8(Token<C>),
+    Stack { index: Option<Index>, entry: Option<Entry<C>> },
+}
+
+impl<C: Send + 'static> Store<C> {
+    pub(crate) fn new(params: &Params) -> Self {
+        match params.idle {
+            Idle::Bb8 => Self::Bb8(Slots::new(params.max)),
+            Idle::Stack => {
+                Self::Stack { stack: Stack::new(params.max.get()), idle: AtomicUsize::new(0) }
+            }
+        }
+    }
+
+    /// Takes the thing used last, or room for one, for a caller that has passed the gate. `None`
+    /// only while the pool is being closed.
+    pub(crate) fn take(&self) -> Option<Held<C>> {
+        match self {
+            Self::Bb8(slots) => slots.take().map(Held::Bb8),
+            Self::Stack { .. } => {
+                Some(self.take_idle().unwrap_or(Held::Stack { index: None, entry: None }))
+            }
+        }
+    }
+
+    /// Takes the thing used last, if there is one.
+    pub(crate) fn take_idle(&self) -> Option<Held<C>> {
+        match self {
+            Self::Bb8(slots) => slots.take_idle().map(Held::Bb8),
+            Self::Stack { stack, idle } => {
+                let (index, entry) = stack.take()?;
+                idle.fetch_sub(1, Relaxed);
+                Some(Held::Stack { index: Some(index), entry: Some(entry) })
+            }
+        }
+    }
+
+    /// Keeps a thing for reuse. The caller leaves after this.
+    pub(crate) fn put(&self, held: Held<C>) {
+        match (self, held) {
+            (Self::Bb8(slots), Held::Bb8(token)) => slots.put(token),
+            (Self::Stack { stack, idle }, Held::Stack { index, entry: Some(entry) }) => {
+                idle.fetch_add(1, Relaxed);
+                if stack.put(index, entry).is_err() {
+                    // Never: there is a node for everybody who may come in.
+                    idle.fetch_sub(1, Relaxed);
+                }
+            }
+            (_, held) => self.forget(held),
+        }
+    }
+
+    /// Gives up the room for a thing. The caller leaves after this.
+    pub(crate) fn forget(&self, held: Held<C>) {
+        match (self, held) {
+            (Self::Stack { stack, .. }, Held::Stack { index: Some(index), .. }) => {
+                stack.give_back(index);
+            }
+            (_, Held::Bb8(mut token)) => *token = Slot::Spent,
+            (_, Held::Stack { .. }) => (),
+        }
+    }
+
+    /// How many things lie ready.
+    pub(crate) fn idle(&self) -> usize {
+        match self {
+            Self::Bb8(slots) => slots.idle(),
+            Self::Stack { idle, .. } => idle.load(Relaxed),
+        }
+    }
+}
+
+impl<C: Send + 'static> Held<C> {
+    pub(crate) fn entry(&mut self) -> Option<&mut Entry<C>> {
+        match self {
+            Self::Bb8(token) => match &mut **token {
+                Slot::Idle(entry) => Some(entry),
+                Slot::Vacant | Slot::Spent => None,
+            },
+            Self::Stack { entry, .. } => entry.as_mut(),
+        }
+    }
+
+    pub(crate) fn is_filled(&self) -> bool {
+        match self {
+            Self::Bb8(token) => matches!(&**token, Slot::Idle(_)),
+            Self::Stack { entry, .. } => entry.is_some(),
+        }
+    }
+
+    pub(crate) fn fill(&mut self, new: Entry<C>) {
+        match self {
+            Self::Bb8(token) => **token = Slot::Idle(new),
+            Self::Stack { entry, .. } => *entry = Some(new),
+        }
+    }
+
+    /// Takes the thing out; what is left is room for another.
+    pub(crate) fn empty(&mut self) -> Option<Entry<C>> {
+        match self {
+            Self::Bb8(token) => match std::mem::replace(&mut **token, Slot::Spent) {
+                Slot::Idle(entry) => Some(entry),
+                Slot::Vacant | Slot::Spent => None,
+            },
+            Self::Stack { entry, .. } => entry.take(),
+        }
+    }
+}
+
+impl<C: Send + 'static> fmt::Debug for Store<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store").field("idle", &self.idle()).finish_non_exhaustive()
+    }
+}
