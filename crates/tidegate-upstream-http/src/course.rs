@@ -27,7 +27,7 @@ use crate::{
 /// What all clones of an upstream share.
 pub(crate) struct Core {
     pub(crate) name: Arc<str>,
-    pub(crate) dialer: Dialer,
+    pub(crate) dialer: Arc<Dialer>,
     pub(crate) always: Always,
     /// Connections for calls.
     pub(crate) calls: Pool<Box<Link>>,
@@ -287,13 +287,6 @@ impl Core {
         let link = Box::pin(self.dialer.dial(cap)).await?;
         lease.fill(Box::new(link));
         Ok(Instant::now())
-    }
-
-    /// Lets go of idle connections that are old or closed by the server.
-    pub(crate) fn sweep(&self) {
-        let now = Instant::now();
-        self.calls.sweep(now, |link| !link.is_clean());
-        self.streams.sweep(now, |link| !link.is_clean());
     }
 }
 

@@ -32,7 +32,8 @@
 //!
 //! The map, inward: `upstream` is the service and `course` what a call goes through; `params` says
 //! where to; `session` and `headers` what goes along; `dial` makes a connection and `link` drives
-//! it, with `relay` for its wakes, `timer` for its deadlines and `io` for its bytes. Outward:
+//! it, with `relay` for its wakes, `timer` for its deadlines and `io` for its bytes; `keep` looks
+//! after those that nobody uses. Outward:
 //! `answer` decides what a head means, `exchange` reads the body, `events` cuts it; `fault` says
 //! what went wrong and `stats` counts.
 
@@ -44,6 +45,7 @@ mod exchange;
 mod fault;
 mod headers;
 mod io;
+mod keep;
 mod link;
 mod params;
 mod relay;

@@ -151,7 +151,12 @@ impl Link {
         self.poll_both(cx, |cx| Pin::new(&mut *body).poll_frame(cx))
     }
 
-    /// Whether it has not been used yet.
+    /// It will lie unused for a while, in which the server may close it as if it had been used.
+    pub(crate) const fn set_aside(&mut self) {
+        self.is_new = false;
+    }
+
+    /// Whether it was made just now.
     pub(crate) const fn is_new(&self) -> bool {
         self.is_new
     }

@@ -31,6 +31,12 @@ pub struct Params {
     pub acquire_timeout: Duration,
     /// How long an unused connection is kept.
     pub pool_idle: Duration,
+    /// How old a connection may get before it is replaced. One in use is finished first.
+    pub max_lifetime: Option<Duration>,
+    /// How many calls a connection may serve before it is replaced.
+    pub max_uses: Option<u64>,
+    /// How many connections are kept ready for calls, also before the first one.
+    pub min_idle: usize,
     /// The largest JSON body, and the largest event of a stream, in bytes.
     pub max_response: usize,
     /// Certificates to trust beside those of the system, as PEM.
@@ -96,6 +102,9 @@ impl Params {
             max_waiting: 1024,
             acquire_timeout: Duration::from_secs(5),
             pool_idle: Duration::from_secs(60),
+            max_lifetime: None,
+            max_uses: None,
+            min_idle: 0,
             max_response: 16 << 20,
             ca_pem: None,
             headers: HeaderMap::new(),
@@ -145,6 +154,9 @@ impl fmt::Debug for Params {
             .field("request_timeout", &self.request_timeout)
             .field("idle_timeout", &self.idle_timeout)
             .field("max_connections", &self.max_connections)
+            .field("max_lifetime", &self.max_lifetime)
+            .field("max_uses", &self.max_uses)
+            .field("min_idle", &self.min_idle)
             .field("max_response", &self.max_response)
             .finish_non_exhaustive()
     }

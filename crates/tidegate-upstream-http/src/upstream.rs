@@ -5,34 +5,30 @@ use std::{
     future::Future,
     num::NonZeroU32,
     pin::Pin,
-    sync::{Arc, Weak},
+    sync::Arc,
     task::{Context, Poll},
-    time::Duration,
 };
 
 use tidegate_pool::Pool;
 use tidegate_service::{Call, Error, OnError, Reply, Tasks};
-use tokio::time;
 use tokio_util::sync::CancellationToken;
 use tower::Service;
 
 use crate::{
-    Params, SetupError, Stats, course::Core, dial::Dialer, headers::Always, params::Target,
+    Params, SetupError, Stats, course::Core, dial::Dialer, headers::Always, keep, params::Target,
     stats::Counters,
 };
-
-/// The longest time between two looks at idle connections.
-const MAX_SWEEP_PERIOD: Duration = Duration::from_secs(5);
-const MIN_SWEEP_PERIOD: Duration = Duration::from_millis(50);
 
 /// An MCP server over Streamable HTTP. Clones share its connections.
 #[derive(Clone)]
 pub struct HttpUpstream(Arc<Core>);
 
 impl HttpUpstream {
-    /// Sets an upstream up. No connection is made before the first call.
+    /// Sets an upstream up. No connection is made before the first call, unless some are to be kept
+    /// ready.
     ///
-    /// One task, under `tasks`, closes connections that nobody uses; it ends with the last clone.
+    /// One task, under `tasks`, looks after connections that nobody uses; it ends with the last
+    /// clone.
     ///
     /// # Errors
     ///
@@ -45,32 +41,35 @@ impl HttpUpstream {
         let target = Target::read(&params.url)?;
         let max = u32::try_from(params.max_connections).ok().and_then(NonZeroU32::new);
         let max = max.ok_or(SetupError::NoConnections)?;
-        let pool = |max_waiting| {
-            Pool::new(tidegate_pool::Params {
-                max_waiting,
-                acquire_timeout: params.acquire_timeout,
-                idle_timeout: Some(params.pool_idle),
-                ..tidegate_pool::Params::new(max)
-            })
+        let limits = tidegate_pool::Params {
+            max_waiting: params.max_waiting,
+            acquire_timeout: params.acquire_timeout,
+            idle_timeout: Some(params.pool_idle),
+            max_lifetime: params.max_lifetime,
+            max_uses: params.max_uses,
+            min_idle: params.min_idle,
+            ..tidegate_pool::Params::new(max)
         };
+        let calls = Pool::new(limits);
+        // A stream takes its place for good, so there is nothing to wait for.
+        let streams = Pool::new(tidegate_pool::Params { max_waiting: 0, min_idle: 0, ..limits });
         let counters = Arc::new(Counters::default());
-        let core = Arc::new(Core {
-            calls: pool(params.max_waiting),
-            // A stream takes its place for good, so there is nothing to wait for.
-            streams: pool(0),
-            always: Always { host: target.authority.clone(), configured: params.headers.clone() },
-            dialer: Dialer::new(&params, target, Arc::clone(&counters))?,
+        let dialer = Arc::new(Dialer::new(&params, target.clone(), Arc::clone(&counters))?);
+        let (pools, stopped) = ([calls.clone(), streams.clone()], CancellationToken::new());
+        let keep = keep::look_after(pools, &dialer, &params, stopped.clone(), tasks.clone());
+        tasks.spawn("upstream-http-connections", OnError::Log, keep);
+        Ok(Self(Arc::new(Core {
+            calls,
+            streams,
+            always: Always { host: target.authority, configured: params.headers.clone() },
+            dialer,
             name: params.name,
             counters,
             request_timeout: params.request_timeout,
             idle_timeout: params.idle_timeout,
             max_response: params.max_response,
-            stopped: CancellationToken::new(),
-        });
-        let period = (params.pool_idle / 2).clamp(MIN_SWEEP_PERIOD, MAX_SWEEP_PERIOD);
-        let sweep = sweep(Arc::downgrade(&core), core.stopped.clone(), tasks.clone(), period);
-        tasks.spawn("upstream-http-sweep", OnError::Log, sweep);
-        Ok(Self(core))
+            stopped,
+        })))
     }
 
     /// Answers one call. What the service does, with one allocation per call less for those who
@@ -118,26 +117,6 @@ impl Service<Call> for HttpUpstream {
 
     fn call(&mut self, call: Call) -> Self::Future {
         Box::pin(Core::answer(Arc::clone(&self.0), call))
-    }
-}
-
-/// Looks after idle connections until the upstream is gone or stops.
-async fn sweep(
-    core: Weak<Core>,
-    stopped: CancellationToken,
-    tasks: Tasks,
-    period: Duration,
-) -> Result<(), Error> {
-    loop {
-        tokio::select! {
-            () = stopped.cancelled() => return Ok(()),
-            () = tasks.stopping().cancelled() => return Ok(()),
-            () = time::sleep(period) => (),
-        }
-        match core.upgrade() {
-            Some(core) => core.sweep(),
-            None => return Ok(()),
-        }
     }
 }
 

@@ -9,3 +9,4 @@ mod streams;
 mod stress;
 mod support;
 mod tls;
+mod upkeep;
