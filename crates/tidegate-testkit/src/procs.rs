@@ -1,6 +1,10 @@
 //! What the process table says, read from `/proc`. The oracle for leaked processes.
 
-use std::{collections::BTreeSet, fs};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::PathBuf,
+};
 
 /// Whether the process exists and has not ended; a zombie has ended.
 #[must_use]
@@ -32,6 +36,16 @@ pub fn children() -> BTreeSet<u32> {
 #[must_use]
 pub fn open_files() -> usize {
     fs::read_dir("/proc/self/fd").map_or(0, Iterator::count)
+}
+
+/// What a process has open, by descriptor; a pipe has the same name at both ends.
+#[must_use]
+pub fn files(pid: u32) -> BTreeMap<u32, PathBuf> {
+    let entries = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    let entries = entries.filter_map(|entry| {
+        Some((entry.file_name().to_str()?.parse().ok()?, fs::read_link(entry.path()).ok()?))
+    });
+    entries.collect()
 }
 
 /// The resident memory of this process in KiB.

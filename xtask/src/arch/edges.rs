@@ -22,8 +22,7 @@ const SIBLINGS: [&str; 15] = [
 ];
 
 /// Siblings that lease expensive things.
-const POOLED: [&str; 3] =
-    ["tidegate-upstream-http", "tidegate-upstream-sse", "tidegate-upstream-stdio"];
+const POOLED: [&str; 2] = ["tidegate-upstream-http", "tidegate-upstream-sse"];
 
 /// Packages that only check the others, so they may know anything.
 const FREE: [&str; 3] = ["tidegate-benches", "tidegate-tests", "xtask"];
@@ -79,11 +78,14 @@ pub(crate) fn check(packages: &[Package]) -> Vec<String> {
 fn allowed(name: &str) -> Option<Vec<&'static str>> {
     const SEAM: [&str; 2] = ["tidegate-protocol", "tidegate-service"];
     let row = match name {
-        "tidegate-protocol" | "tidegate-pool" | "tidegate-config" => vec![],
+        "tidegate-protocol" | "tidegate-pool" | "tidegate-config" | "tidegate-preexec" => vec![],
+        "tidegate-process" => vec!["tidegate-preexec"],
+        "tidegate-upstream-stdio" => [&SEAM[..], &["tidegate-pool", "tidegate-process"]].concat(),
         "tidegate-service" => vec!["tidegate-protocol"],
         "tidegate-testkit" | "tidegate-demo" => SEAM.to_vec(),
         "tidegate-gateway" => {
-            [&SIBLINGS[..], &SEAM, &["tidegate-pool", "tidegate-config"]].concat()
+            let rest = ["tidegate-pool", "tidegate-process", "tidegate-config"];
+            [&SIBLINGS[..], &SEAM, &rest].concat()
         }
         "tidegate-cli" => {
             vec!["tidegate-gateway", "tidegate-config", "tidegate-demo", "tidegate-tape"]
@@ -121,6 +123,9 @@ mod tests {
         for (from, to) in [
             ("tidegate-service", "tidegate-protocol"),
             ("tidegate-upstream-http", "tidegate-pool"),
+            ("tidegate-upstream-stdio", "tidegate-pool"),
+            ("tidegate-upstream-stdio", "tidegate-process"),
+            ("tidegate-process", "tidegate-preexec"),
             ("tidegate-gateway", "tidegate-telemetry"),
             ("tidegate-cli", "tidegate-demo"),
             ("tidegate", "tidegate-cli"),
@@ -140,6 +145,9 @@ mod tests {
             ("tidegate-session", "tidegate-testkit"),
             ("tidegate-gateway", "tidegate-demo"),
             ("tidegate", "tidegate-gateway"),
+            ("tidegate-upstream-http", "tidegate-process"),
+            ("tidegate-cli", "tidegate-process"),
+            ("tidegate-upstream-stdio", "tidegate-preexec"),
         ] {
             assert_eq!(violations(from, to, Use::Normal).len(), 1, "{from} -> {to}");
         }

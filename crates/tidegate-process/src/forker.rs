@@ -1,0 +1,125 @@
+//! The thread that forks, for as long as its children live.
+//!
+//! Linux delivers the signal for a parent's death when the *thread* that forked ends. Threads of a
+//! runtime come and go: one that was lent to blocking work ends after ten idle seconds, and takes
+//! the servers along that it started. This thread ends after the last process that it started.
+
+use std::{
+    io,
+    process::{Child, ChildStderr, ChildStdin, ChildStdout, Command},
+    sync::{
+        Arc,
+        mpsc::{Receiver, RecvTimeoutError, SendError, SyncSender, sync_channel},
+    },
+    time::Duration,
+};
+
+use tokio::sync::watch;
+
+use crate::{
+    desk::{Born, Desk},
+    process::Process,
+    registry,
+    shared::Shared,
+    spawner::Handle,
+    tree::Tree,
+};
+
+/// How long a caller waits for its process. Starting one takes a millisecond, unless the program is
+/// on a disk that does not answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How many callers may wait in line without blocking on the line itself.
+const LINE: usize = 16;
+
+/// A process to start.
+#[derive(Debug)]
+pub(crate) struct Job {
+    pub(crate) number: u64,
+    pub(crate) command: Command,
+    pub(crate) desk: Arc<Desk>,
+    pub(crate) handle: Arc<Handle>,
+    reply: SyncSender<io::Result<(Process, Ends)>>,
+}
+
+/// Our ends of the pipes.
+#[derive(Debug)]
+pub(crate) struct Ends {
+    pub(crate) stdin: ChildStdin,
+    pub(crate) stdout: ChildStdout,
+    pub(crate) stderr: ChildStderr,
+}
+
+/// Callers' end of the line.
+#[derive(Clone, Debug)]
+pub(crate) struct Forker(SyncSender<Job>);
+
+impl Forker {
+    /// Starts the thread. It ends when the last clone of this is dropped.
+    pub(crate) fn start() -> io::Result<Self> {
+        let (line, jobs) = sync_channel(LINE);
+        std::thread::Builder::new().name("process-fork".to_owned()).spawn(move || serve(&jobs))?;
+        Ok(Self(line))
+    }
+
+    pub(crate) fn fork(
+        &self,
+        number: u64,
+        command: Command,
+        desk: Arc<Desk>,
+        handle: Arc<Handle>,
+    ) -> io::Result<(Process, Ends)> {
+        let (reply, answer) = sync_channel(1);
+        let job = Job { number, command, desk, handle, reply };
+        if let Err(SendError(job)) = self.0.send(job) {
+            job.handle.shared().forget(number);
+            return Err(io::Error::other("the thread that forks is gone"));
+        }
+        answer.recv_timeout(PATIENCE).unwrap_or_else(|error| {
+            Err(match error {
+                RecvTimeoutError::Timeout => io::ErrorKind::TimedOut.into(),
+                RecvTimeoutError::Disconnected => io::Error::other("the thread that forks is gone"),
+            })
+        })
+    }
+}
+
+fn serve(jobs: &Receiver<Job>) {
+    for mut job in jobs {
+        let shared = Arc::clone(job.handle.shared());
+        let born = job.run(&shared);
+        if born.is_err() {
+            shared.counters.spawn_failed.increment();
+            shared.forget(job.number);
+        }
+        // If the caller has given up, this drops the process, which ends it.
+        job.reply.send(born).ok();
+    }
+}
+
+impl Job {
+    fn run(&mut self, shared: &Shared) -> io::Result<(Process, Ends)> {
+        let mut child = self.command.spawn()?;
+        registry::add(child.id());
+        let Some(tree) = Tree::new(self.number, child.id()) else {
+            return Err(io::Error::other("the system returned no process"));
+        };
+        shared.born(self.number, tree.leader);
+        shared.counters.spawned.increment();
+        let tree = Arc::new(tree);
+        let (exit, exited) = watch::channel(None);
+        self.desk.post(|inbox| inbox.born.push(Born { tree: Arc::clone(&tree), exit }));
+        // From here on a drop ends the tree.
+        let process = Process::new(tree, exited, Arc::clone(&self.desk), Arc::clone(&self.handle));
+        Ok((process, ends(&mut child)?))
+    }
+}
+
+fn ends(child: &mut Child) -> io::Result<Ends> {
+    let missing = || io::Error::other("the process has no pipes");
+    Ok(Ends {
+        stdin: child.stdin.take().ok_or_else(missing)?,
+        stdout: child.stdout.take().ok_or_else(missing)?,
+        stderr: child.stderr.take().ok_or_else(missing)?,
+    })
+}

@@ -1,0 +1,231 @@
+//! The thread that watches leaders, hunts down what is left of doomed trees, and reaps.
+//!
+//! It is a thread and no task, so that a process is seen out even when the runtime is gone.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, mpsc::SyncSender},
+};
+
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    process::Signal,
+};
+use tokio::sync::watch;
+
+use crate::{
+    chase::{Chase, Step},
+    clock,
+    desk::{Born, Desk, Ear, Inbox},
+    proc, registry,
+    shared::Shared,
+    table::{Owner, Row},
+    target::Target,
+    tree::{Exit, Tree},
+};
+
+/// How often leaders are looked at for whose end there is no handle to wait on, in milliseconds.
+const BLIND: u64 = 20;
+
+/// How long the thread works on after nobody is left to ask for it, in milliseconds.
+const AFTERLIFE: u64 = 6_000;
+
+#[derive(Debug)]
+pub(crate) struct Keeper {
+    shared: Arc<Shared>,
+    desk: Arc<Desk>,
+    ear: Ear,
+    trees: BTreeMap<u64, Kept>,
+    chases: BTreeMap<u64, Chase>,
+    /// Somebody wants a look at the table.
+    look: bool,
+    /// The table is not looked at before this moment.
+    rested: u64,
+    /// Nobody asks for anything after this; when to leave at the latest.
+    closed: Option<u64>,
+    /// Dropped when the thread ends.
+    _done: SyncSender<()>,
+}
+
+#[derive(Debug)]
+struct Kept {
+    tree: Arc<Tree>,
+    exit: watch::Sender<Option<Exit>>,
+    /// Nobody holds it any more, or its holder has buried it.
+    released: bool,
+}
+
+impl Keeper {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        desk: Arc<Desk>,
+        ear: Ear,
+        done: SyncSender<()>,
+    ) -> Self {
+        Self {
+            shared,
+            desk,
+            ear,
+            trees: BTreeMap::new(),
+            chases: BTreeMap::new(),
+            look: false,
+            rested: 0,
+            closed: None,
+            _done: done,
+        }
+    }
+
+    pub(crate) fn run(mut self) {
+        loop {
+            // In this order: what rings after the look into the inbox rings again.
+            self.ear.hush();
+            let inbox = self.desk.take();
+            let now = clock::now();
+            self.receive(inbox, now);
+            self.sweep(now);
+            self.reap();
+            if self.closed.is_some_and(|until| self.trees.is_empty() || now >= until) {
+                return;
+            }
+            let ended = self.rest(now);
+            self.notice(&ended);
+        }
+    }
+
+    fn receive(&mut self, inbox: Inbox, now: u64) {
+        for Born { tree, exit } in inbox.born {
+            self.trees.insert(tree.number, Kept { tree, exit, released: false });
+        }
+        for number in inbox.doomed {
+            if let Some(kept) = self.trees.get_mut(&number) {
+                kept.released |= inbox.released.contains(&number);
+                let chase = self.chases.entry(number).or_insert_with(|| Chase::begin(now));
+                if kept.tree.has_ended() {
+                    chase.hurry(now);
+                }
+            }
+        }
+        self.look |= inbox.look;
+        if inbox.closed {
+            self.closed.get_or_insert(now + AFTERLIFE);
+        }
+    }
+
+    /// Takes note of leaders that have ended.
+    fn notice(&mut self, candidates: &[u64]) {
+        let now = clock::now();
+        for number in candidates {
+            let Some(kept) = self.trees.get(number) else { continue };
+            let Some(exit) = kept.tree.look() else { continue };
+            kept.exit.send_replace(Some(exit));
+            if let Some(chase) = self.chases.get_mut(number) {
+                chase.hurry(now);
+            }
+        }
+    }
+
+    /// Looks at the table if it is time to, and kills what must not be there.
+    fn sweep(&mut self, now: u64) {
+        let due = self.look || self.chases.values().any(|chase| chase.due() <= now);
+        if !due || now < self.rested {
+            return;
+        }
+        self.look = false;
+        let (chases, shared) = (&self.chases, &self.shared);
+        let (doomed, doubtful) = self.shared.scan(|rows| {
+            let doomed = |row: &&Row| match row.owner {
+                Owner::Tree(number) => chases.contains_key(&number) || !shared.is_tree(number),
+                Owner::Other | Owner::Unknown => false,
+            };
+            let living = || rows.iter().filter(|row| !row.stat.ended);
+            let doomed: Vec<Row> = living().filter(doomed).copied().collect();
+            (doomed, living().filter(|row| row.is_doubtful()).count())
+        });
+        let mut alive: BTreeMap<u64, usize> = BTreeMap::new();
+        for row in &doomed {
+            self.end(row);
+            if let Owner::Tree(number) = row.owner {
+                *alive.entry(number).or_default() += 1;
+            }
+        }
+        let after = clock::now();
+        // At most half of the time goes into looking.
+        self.rested = after + after.saturating_sub(now).max(1);
+        self.chases.retain(|number, chase| {
+            let alive = alive.get(number).copied().unwrap_or_default();
+            match chase.found(alive, doubtful, after) {
+                Step::Again => true,
+                Step::Over => false,
+                Step::GaveUp => {
+                    (0..alive).for_each(|_| shared.counters.strays_spared.increment());
+                    false
+                }
+            }
+        });
+    }
+
+    fn end(&self, row: &Row) {
+        let pid = row.stat.pid;
+        let Some(target) = Target::open(pid) else { return };
+        // Looked at after it was opened: the handle is of the process that was found.
+        let same = proc::stat(pid).is_some_and(|stat| stat.start == row.stat.start && !stat.ended);
+        if same && target.signal(Signal::KILL) && !registry::contains(pid) {
+            self.shared.counters.strays_ended.increment();
+        }
+    }
+
+    /// Reaps the leaders of trees that are gone and that nobody holds.
+    fn reap(&mut self) {
+        let chases = &self.chases;
+        let gone = self.trees.extract_if(.., |number, kept| {
+            kept.released && kept.tree.has_ended() && !chases.contains_key(number)
+        });
+        for (number, kept) in gone {
+            registry::remove(kept.tree.leader.pid, || kept.tree.reap());
+            // Counted first: whoever waits for the last one may look at the counters next.
+            self.shared.counters.reaped.increment();
+            self.shared.forget(number);
+        }
+    }
+
+    /// Waits until there is something to do; tells which leaders may have ended.
+    fn rest(&self, now: u64) -> Vec<u64> {
+        let running: Vec<(&u64, &Kept)> =
+            self.trees.iter().filter(|(_, kept)| !kept.tree.has_ended()).collect();
+        let mut fds = vec![PollFd::new(self.ear.pipe(), PollFlags::IN)];
+        let mut ended = Vec::new();
+        let mut watched = Vec::new();
+        for (number, kept) in running {
+            #[cfg(target_os = "linux")]
+            if let Some(handle) = kept.tree.handle() {
+                fds.push(PollFd::from_borrowed_fd(handle, PollFlags::IN));
+                watched.push(*number);
+                continue;
+            }
+            #[cfg(not(target_os = "linux"))]
+            let _: &Kept = kept;
+            ended.push(*number);
+        }
+        let blind = (!ended.is_empty()).then_some(now + BLIND);
+        let due = self.due().into_iter().chain(blind).chain(self.closed).min();
+        let timeout = due.map(|due| milliseconds(due.saturating_sub(clock::now())));
+        // An error can only be an interruption, and then there is nothing to tell.
+        if poll(&mut fds, timeout.as_ref()).is_ok() {
+            let ready = fds.iter().skip(1).map(|fd| !fd.revents().is_empty());
+            ended.extend(watched.into_iter().zip(ready).filter(|(_, ready)| *ready).map(|of| of.0));
+        }
+        ended
+    }
+
+    /// When to look at the table next.
+    fn due(&self) -> Option<u64> {
+        let looking = self.look.then_some(0);
+        let due = self.chases.values().map(Chase::due).chain(looking).min()?;
+        Some(due.max(self.rested))
+    }
+}
+
+fn milliseconds(time: u64) -> Timespec {
+    let part = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+    Timespec { tv_sec: part(time / 1000), tv_nsec: part(time % 1000 * 1_000_000) }
+}

@@ -1,0 +1,104 @@
+//! What the parts of one spawner have in common.
+
+use std::collections::BTreeMap;
+
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use crate::{
+    clock,
+    cookie::Instance,
+    stats::Counters,
+    table::{Row, Table, Trees},
+    tree::Leader,
+};
+
+/// How old the last look at the process table may be to answer a question about usage, in
+/// milliseconds: many trees are asked about in a row.
+const FRESH: u64 = 200;
+
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) instance: Instance,
+    pub(crate) counters: Counters,
+    /// Every tree from before its birth until its leader is reaped; without a leader at first.
+    trees: Mutex<BTreeMap<u64, Option<Leader>>>,
+    table: Mutex<Dated>,
+    /// How many trees there are.
+    count: watch::Sender<usize>,
+}
+
+#[derive(Debug, Default)]
+struct Dated {
+    table: Table,
+    at: Option<u64>,
+}
+
+impl Shared {
+    pub(crate) fn new() -> Self {
+        Self {
+            instance: Instance::new(),
+            counters: Counters::default(),
+            trees: Mutex::default(),
+            table: Mutex::default(),
+            count: watch::channel(0).0,
+        }
+    }
+
+    /// A tree is about to be born. What carries its cookie is no stray from now on.
+    pub(crate) fn announce(&self, number: u64) {
+        self.set(|trees| trees.insert(number, None));
+    }
+
+    pub(crate) fn born(&self, number: u64, leader: Leader) {
+        self.set(|trees| trees.insert(number, Some(leader)));
+    }
+
+    /// The tree was not born, or its leader is reaped. What carries its cookie is a stray.
+    pub(crate) fn forget(&self, number: u64) {
+        self.set(|trees| trees.remove(&number));
+    }
+
+    pub(crate) fn is_tree(&self, number: u64) -> bool {
+        self.trees.lock().contains_key(&number)
+    }
+
+    pub(crate) fn count(&self) -> watch::Receiver<usize> {
+        self.count.subscribe()
+    }
+
+    /// Looks at the process table.
+    pub(crate) fn scan<R>(&self, read: impl FnOnce(&[Row]) -> R) -> R {
+        let mut dated = self.table.lock();
+        self.refresh(&mut dated);
+        read(dated.table.rows())
+    }
+
+    /// Looks at the process table if nobody has just done so, or if the reader is not satisfied.
+    pub(crate) fn scan_unless_fresh<R>(&self, read: impl Fn(&[Row]) -> Option<R>) -> Option<R> {
+        let mut dated = self.table.lock();
+        if dated.at.is_some_and(|at| clock::now() <= at + FRESH)
+            && let Some(found) = read(dated.table.rows())
+        {
+            return Some(found);
+        }
+        self.refresh(&mut dated);
+        read(dated.table.rows())
+    }
+
+    fn refresh(&self, dated: &mut Dated) {
+        let trees: Trees = {
+            let trees = self.trees.lock();
+            trees.iter().filter_map(|(number, leader)| Some((*number, (*leader)?))).collect()
+        };
+        dated.table.scan(&trees, &self.instance);
+        dated.at = Some(clock::now());
+        self.counters.scans.increment();
+    }
+
+    fn set<R>(&self, change: impl FnOnce(&mut BTreeMap<u64, Option<Leader>>) -> R) {
+        let mut trees = self.trees.lock();
+        change(&mut trees);
+        self.count.send_replace(trees.len());
+    }
+}

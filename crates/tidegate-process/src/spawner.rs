@@ -1,0 +1,151 @@
+//! Where processes start, and the threads behind that.
+
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+        mpsc::{Receiver, sync_channel},
+    },
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+
+use crate::{
+    desk::Desk,
+    forker::Forker,
+    keeper::Keeper,
+    process::{Pipes, Process},
+    shared::Shared,
+    spec::Spec,
+    stats::Stats,
+};
+
+/// How long the last owner waits for what it has killed to be gone.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// Starts processes and sees them out. Clones are the same spawner; a gateway has one.
+///
+/// Two threads come with the first process and go after the last one, when the spawner is dropped
+/// too. That drop waits for what is left to be gone, a second at most.
+#[derive(Clone, Debug)]
+pub struct Spawner {
+    handle: Arc<Handle>,
+}
+
+/// Keeps the threads alive; held by every spawner and every process.
+#[derive(Debug)]
+pub(crate) struct Handle {
+    shared: Arc<Shared>,
+    last_number: AtomicU64,
+    threads: Mutex<Option<Threads>>,
+}
+
+#[derive(Debug)]
+struct Threads {
+    forker: Forker,
+    desk: Arc<Desk>,
+    /// Hangs up when the keeper has ended.
+    keeper: Receiver<()>,
+}
+
+impl Spawner {
+    /// A spawner that keeps no ledger.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::with(Shared::new())
+    }
+
+    fn with(shared: Shared) -> Self {
+        let shared = Arc::new(shared);
+        let (last_number, threads) = (AtomicU64::new(0), Mutex::new(None));
+        Self { handle: Arc::new(Handle { shared, last_number, threads }) }
+    }
+
+    /// Starts a process. This blocks for about a millisecond.
+    ///
+    /// # Errors
+    ///
+    /// When the program cannot be run, a limit or user cannot be set, or the caller is outside of
+    /// a Tokio runtime. No process is left then.
+    ///
+    /// # Panics
+    ///
+    /// In a Tokio runtime without IO.
+    pub fn spawn(&self, spec: &Spec) -> io::Result<(Process, Pipes)> {
+        let (forker, desk) = self.handle.threads()?;
+        let number = self.handle.last_number.fetch_add(1, Relaxed) + 1;
+        let shared = &self.handle.shared;
+        let command = spec.command(&shared.instance.cookie(number));
+        shared.announce(number);
+        let (process, ends) = forker
+            .fork(number, command, desk, Arc::clone(&self.handle))
+            .map_err(|error| spec.limits.explain(error))?;
+        Ok((process, Pipes::new(ends)?))
+    }
+
+    /// Waits until no process is left: all are dropped or buried, and what they left is reaped.
+    ///
+    /// # Cancel safety
+    ///
+    /// It only waits.
+    pub async fn settled(&self) {
+        // It fails only without a sender, which lives as long as this.
+        self.handle.shared.count().wait_for(|count| *count == 0).await.ok();
+    }
+
+    /// What happened so far.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.handle.shared.counters.stats()
+    }
+}
+
+impl Default for Spawner {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Handle {
+    pub(crate) const fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// Starts the threads, if they do not run yet.
+    fn threads(&self) -> io::Result<(Forker, Arc<Desk>)> {
+        let mut threads = self.threads.lock();
+        let threads = match &mut *threads {
+            Some(threads) => threads,
+            none => none.insert(Threads::start(&self.shared)?),
+        };
+        Ok((threads.forker.clone(), Arc::clone(&threads.desk)))
+    }
+}
+
+impl Threads {
+    fn start(shared: &Arc<Shared>) -> io::Result<Self> {
+        let (desk, ear) = Desk::new()?;
+        let desk = Arc::new(desk);
+        let (done, keeper) = sync_channel(0);
+        let keeping = Keeper::new(Arc::clone(shared), Arc::clone(&desk), ear, done);
+        std::thread::Builder::new().name("process-keep".to_owned()).spawn(move || keeping.run())?;
+        let started = Forker::start();
+        if started.is_err() {
+            desk.post(|inbox| inbox.closed = true);
+        }
+        Ok(Self { forker: started?, desk, keeper })
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        if let Some(threads) = self.threads.get_mut().take() {
+            threads.desk.post(|inbox| inbox.closed = true);
+            // Every process is dropped, hence killed, so this is short. Without it the strays of
+            // the last one would survive an owner that exits right away.
+            threads.keeper.recv_timeout(FAREWELL).ok();
+        }
+    }
+}

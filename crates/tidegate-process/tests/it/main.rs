@@ -1,0 +1,6 @@
+//! What happens to processes and their trees, with real ones.
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
+mod rig;
+mod spawn;
+mod tree;
