@@ -14,7 +14,7 @@ use serde::Deserialize as _;
 
 pub(crate) use self::{
     field::Field,
-    leaf::{Count, Size, Span, Text, Toggle},
+    leaf::{Account, Count, Size, Span, Text, Toggle},
 };
 use crate::{
     environment::Environment,

@@ -1,4 +1,4 @@
-//! What the process around us offers: variables and the working directory.
+//! What the process around us offers: variables, the working directory, who we are.
 //!
 //! Taken once, so that a configuration is a function of its inputs and tests need not touch the
 //! real environment.
@@ -9,11 +9,15 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// A snapshot of variables and working directory.
-#[derive(Clone, Default)]
+use nix::unistd::{Gid, Uid};
+
+/// A snapshot of variables, working directory and identity.
+#[derive(Clone)]
 pub struct Environment {
     vars: BTreeMap<OsString, OsString>,
     directory: PathBuf,
+    user: u32,
+    group: u32,
 }
 
 impl Environment {
@@ -22,10 +26,13 @@ impl Environment {
         Self {
             vars: std::env::vars_os().collect(),
             directory: std::env::current_dir().unwrap_or_default(),
+            user: Uid::effective().as_raw(),
+            group: Gid::effective().as_raw(),
         }
     }
 
-    /// One made up of these variables and this working directory.
+    /// One made up of these variables and this working directory, with the user and group of this
+    /// process.
     pub fn new<N, V>(vars: impl IntoIterator<Item = (N, V)>, directory: impl Into<PathBuf>) -> Self
     where
         N: Into<OsString>,
@@ -34,7 +41,15 @@ impl Environment {
         Self {
             vars: vars.into_iter().map(|(name, value)| (name.into(), value.into())).collect(),
             directory: directory.into(),
+            user: Uid::effective().as_raw(),
+            group: Gid::effective().as_raw(),
         }
+    }
+
+    /// The same for a process of this user and group.
+    #[must_use]
+    pub fn running_as(self, user: u32, group: u32) -> Self {
+        Self { user, group, ..self }
     }
 
     pub(crate) fn get(&self, name: impl AsRef<OsStr>) -> Option<&OsStr> {
@@ -47,6 +62,33 @@ impl Environment {
 
     pub(crate) fn directory(&self) -> &Path {
         &self.directory
+    }
+
+    /// Where state is kept unless the configuration says otherwise: where the system wants what
+    /// lives as long as a login, else beside other temporary files, apart for each user.
+    pub(crate) fn state_directory(&self) -> PathBuf {
+        let folder = |name| self.get(name).map(Path::new).filter(|path| path.is_absolute());
+        match folder("XDG_RUNTIME_DIR").filter(|path| path.is_dir()) {
+            Some(runtime) => runtime.join("tidegate"),
+            None => {
+                let temporary = folder("TMPDIR").unwrap_or_else(|| Path::new("/tmp"));
+                temporary.join(format!("tidegate-{}", self.user))
+            }
+        }
+    }
+
+    pub(crate) const fn user(&self) -> u32 {
+        self.user
+    }
+
+    pub(crate) const fn group(&self) -> u32 {
+        self.group
+    }
+}
+
+impl Default for Environment {
+    fn default() -> Self {
+        Self::new::<OsString, OsString>([], PathBuf::new())
     }
 }
 

@@ -15,6 +15,8 @@ use figment::{
     value::{Dict, Map, Value},
 };
 
+use crate::environment::Environment;
+
 pub use self::flags::Flags;
 pub(crate) use self::{
     env::EnvLayer,
@@ -54,13 +56,13 @@ pub(crate) struct Merged {
 
 impl Merged {
     /// Merges the layers, the later ones over the earlier.
-    pub(crate) fn of(file: &Dict, env: &Dict, flags: &Dict) -> Self {
+    pub(crate) fn of(file: &Dict, env: &Dict, flags: &Dict, around: &Environment) -> Self {
         let given = Figment::new()
             .merge(Layer(Origin::File, file))
             .merge(Layer(Origin::Env, env))
             .merge(Layer(Origin::Flag, flags));
         // What an upstream or route starts from depends on what was given for it.
-        let defaults = defaults::fitting(&given);
+        let defaults = defaults::fitting(&given, around);
         let figment = given.join(Layer(Origin::Default, &defaults));
         // Fails only where a provider failed, and `Layer` cannot.
         let mut root = figment.find_value("").unwrap_or_else(|_| Dict::new().into());

@@ -34,7 +34,7 @@
 //!
 //! # Paths
 //!
-//! In a file, `cwd`, `ca_file` and `${file:…}` start at the directory of the file; from flags and
+//! In a file, `state_dir`, `cwd`, `ca_file` and `${file:…}` start at the directory of the file; from flags and
 //! variables they start at the working directory. A program with a `/` in its name starts at the
 //! working directory of its child, any other is looked up in the child's `PATH`.
 
@@ -57,10 +57,10 @@ mod validate;
 pub use crate::{
     environment::Environment,
     layer::Flags,
-    load::{Loaded, load, load_in},
+    load::{Loaded, load, load_in, state_dir, state_dir_in},
     model::{
-        Config, Forward, HttpUpstream, Limits, Listener, Log, LogFormat, Ops, Route, Security,
-        StdioUpstream, Timeouts, Upstream,
+        Config, Forward, HttpUpstream, Limits, Listener, Log, LogFormat, Ops, Processes, Rlimits,
+        Route, Security, Sharing, StdioUpstream, Timeouts, Upstream,
     },
     problem::{Place, Position, Problem, Report},
     secret::Secret,

@@ -1,5 +1,7 @@
 //! From a command line to a configuration or a report: the whole way, once.
 
+use std::path::PathBuf;
+
 use crate::{
     decode::Context,
     environment::Environment,
@@ -42,15 +44,7 @@ pub fn load(flags: &Flags) -> Result<Loaded, Report> {
 /// # Errors
 /// Everything that is wrong with it.
 pub fn load_in(flags: &Flags, around: &Environment) -> Result<Loaded, Report> {
-    let file = match &flags.config {
-        Some(path) => match FileLayer::read(path, around) {
-            Ok(file) => Some(file),
-            // Without the file everything else would look wrong too.
-            Err(lost) => return Err(unreadable(path.display().to_string(), lost)),
-        },
-        None => None,
-    };
-    let sources = Sources::merge(file, FlagLayer::of(flags), around);
+    let sources = sources(flags, around)?;
     let context = Context::new(&sources, around);
     refuse_duplicates(&context);
     refuse_variables(&context);
@@ -60,6 +54,39 @@ pub fn load_in(flags: &Flags, around: &Environment) -> Result<Loaded, Report> {
         Some(config) if problems.is_empty() => Ok(Loaded { config, sources }),
         _ => Err(Report { problems }),
     }
+}
+
+/// Where a proxy that is started with `flags` in this environment keeps its state; `None` for
+/// nowhere. Everything else may be missing or wrong: who asks only wants to find the proxy.
+///
+/// # Errors
+/// What is wrong with this key, or with the file as a whole.
+pub fn state_dir(flags: &Flags) -> Result<Option<PathBuf>, Report> {
+    state_dir_in(flags, &Environment::of_process())
+}
+
+/// [`state_dir`], in an environment of the caller's making.
+///
+/// # Errors
+/// What is wrong with this key, or with the file as a whole.
+pub fn state_dir_in(flags: &Flags, around: &Environment) -> Result<Option<PathBuf>, Report> {
+    let sources = sources(flags, around)?;
+    let context = Context::new(&sources, around);
+    let directory =
+        context.decode().and_then(|raw| validate::state_directory(&context, raw.state_dir));
+    let mut problems = context.into_problems();
+    directory.ok_or_else(|| {
+        problems.retain(|problem| problem.key == "state_dir");
+        Report { problems }
+    })
+}
+
+/// All layers. Without the file everything else would look wrong too.
+fn sources(flags: &Flags, around: &Environment) -> Result<Sources, Report> {
+    let file = flags.config.as_deref().map(|path| {
+        FileLayer::read(path, around).map_err(|lost| unreadable(path.display().to_string(), lost))
+    });
+    Ok(Sources::merge(file.transpose()?, FlagLayer::of(flags), around))
 }
 
 fn unreadable(name: String, lost: Lost) -> Report {

@@ -6,9 +6,9 @@
 
 mod upstream;
 
-use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 
-pub use upstream::{HttpUpstream, StdioUpstream, Upstream};
+pub use upstream::{HttpUpstream, Processes, Rlimits, Sharing, StdioUpstream, Upstream};
 
 /// Everything a gateway needs to start.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +19,11 @@ pub struct Config {
     pub ops: Option<Ops>,
     /// Worker threads, at least 1. Default: the number of CPUs.
     pub workers: usize,
+    /// Where the proxy keeps what must outlive it or be found by others on this machine: the list
+    /// of its children, and the socket of `tidegate status`. Absolute; need not exist; `None` for
+    /// `state_dir: off`. Default: `tidegate` in `$XDG_RUNTIME_DIR` where that directory exists,
+    /// else `tidegate-UID` in the system's directory for temporary files.
+    pub state_dir: Option<PathBuf>,
     /// What one client, and all together, may send.
     pub limits: Limits,
     /// How long things may take.

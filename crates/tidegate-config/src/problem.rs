@@ -143,6 +143,11 @@ impl Mismatch {
     pub(crate) fn new(what: impl Into<String>, help: impl Into<String>) -> Self {
         Self { what: what.into(), help: help.into() }
     }
+
+    /// The same, where `off` would be taken too.
+    pub(crate) fn or_off(self) -> Self {
+        Self { help: format!("{}; or off", self.help), ..self }
+    }
 }
 
 /// The candidate that `word` was probably meant to be.

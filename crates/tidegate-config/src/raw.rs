@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use crate::decode::{Count, Field, Size, Span, Text, Toggle};
+use crate::decode::{Account, Count, Field, Size, Span, Text, Toggle};
 
 /// A list of fields, each good or bad for itself.
 pub(crate) type List<T> = Vec<Field<T>>;
@@ -22,6 +22,7 @@ pub(crate) struct RawConfig {
     pub(crate) listeners: Field<List<RawListener>>,
     pub(crate) ops: Field<Option<RawOps>>,
     pub(crate) workers: Field<Count>,
+    pub(crate) state_dir: Field<Option<Text>>,
     pub(crate) limits: Field<RawLimits>,
     pub(crate) timeouts: Field<RawTimeouts>,
     pub(crate) security: Field<RawSecurity>,
@@ -94,11 +95,34 @@ pub(crate) struct RawStdio {
     pub(crate) clear_env: Field<Toggle>,
     pub(crate) inherit_env: Field<List<Text>>,
     pub(crate) cwd: Field<Text>,
+    pub(crate) user: Field<Account>,
+    pub(crate) group: Field<Account>,
+    pub(crate) rlimits: Field<RawRlimits>,
+    pub(crate) sharing: Field<Text>,
+    pub(crate) max_processes: Field<Count>,
+    pub(crate) max_waiting: Field<Count>,
+    pub(crate) acquire_timeout: Field<Span>,
+    pub(crate) min_idle: Field<Count>,
+    pub(crate) idle_timeout: Field<Option<Span>>,
+    pub(crate) max_age: Field<Option<Span>>,
+    pub(crate) max_calls: Field<Option<Count>>,
+    pub(crate) max_rss: Field<Option<Size>>,
     pub(crate) start_timeout: Field<Span>,
+    pub(crate) start_attempts: Field<Count>,
+    pub(crate) down_for: Field<Span>,
     pub(crate) stop_grace: Field<Span>,
     pub(crate) max_line: Field<Size>,
     pub(crate) max_in_flight: Field<Count>,
     pub(crate) request_timeout: Field<Span>,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct RawRlimits {
+    pub(crate) nofile: Field<Option<Count>>,
+    #[serde(rename = "as")]
+    pub(crate) address_space: Field<Option<Size>>,
+    pub(crate) cpu: Field<Option<Span>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -109,6 +133,8 @@ pub(crate) struct RawHttp {
     pub(crate) request_timeout: Field<Span>,
     pub(crate) idle_timeout: Field<Span>,
     pub(crate) max_connections: Field<Count>,
+    pub(crate) max_waiting: Field<Count>,
+    pub(crate) acquire_timeout: Field<Span>,
     pub(crate) pool_idle: Field<Span>,
     pub(crate) max_response: Field<Size>,
     pub(crate) ca_file: Field<Text>,
@@ -146,7 +172,7 @@ pub(crate) struct RawLog {
 
 /// The full key of a name that stands in the wrong section; the first where there are several.
 pub(crate) fn home_of(name: &str) -> Option<String> {
-    const HOMES: [(&str, &[&str]); 10] = [
+    const HOMES: [(&str, &[&str]); 15] = [
         ("limits", &["max_body", "max_header_bytes", "max_header_value", "max_headers"]),
         ("limits", &["max_uri", "body_budget", "max_sessions", "max_depth", "max_batch"]),
         ("timeouts", &["first_byte", "headers", "body_idle", "keep_alive", "write_stall"]),
@@ -154,6 +180,11 @@ pub(crate) fn home_of(name: &str) -> Option<String> {
         ("security", &["allowed_hosts", "allowed_origins"]),
         ("upstreams.NAME.stdio", &["command", "env", "clear_env", "inherit_env", "cwd"]),
         ("upstreams.NAME.stdio", &["start_timeout", "stop_grace", "max_line", "max_in_flight"]),
+        ("upstreams.NAME.stdio", &["user", "group", "rlimits", "sharing", "max_processes"]),
+        ("upstreams.NAME.stdio", &["min_idle", "max_age", "max_calls", "max_rss"]),
+        ("upstreams.NAME.stdio", &["start_attempts", "down_for"]),
+        ("upstreams.NAME.stdio", &["max_waiting", "acquire_timeout"]),
+        ("upstreams.NAME.stdio.rlimits", &["nofile", "as", "cpu"]),
         ("upstreams.NAME.http", &["url", "connect_timeout", "request_timeout", "idle_timeout"]),
         ("upstreams.NAME.http", &["pool_idle", "max_response", "ca_file", "max_connections"]),
         ("log", &["level", "format"]),

@@ -34,7 +34,7 @@ impl Sources {
         let empty = Dict::new();
         let values = file.as_ref().map_or(&empty, |file| &file.values);
         let env = EnvLayer::read(around, values);
-        Self { merged: Merged::of(values, &env.values, &flags.values), file, env, flags }
+        Self { merged: Merged::of(values, &env.values, &flags.values, around), file, env, flags }
     }
 
     /// Variables that could not be placed.

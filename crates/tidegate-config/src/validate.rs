@@ -3,17 +3,21 @@
 //! Every check runs, whatever the others found: parts are looked at first and joined last. A `None`
 //! means that a problem is on record.
 
+mod account;
 mod address;
 mod http_upstream;
 mod limits;
 mod log;
+mod processes;
 mod program;
 mod route;
 mod section;
+mod state;
 mod stdio_upstream;
 mod upstream;
 mod url;
 
+pub(crate) use self::state::directory as state_directory;
 use crate::{
     decode::{Context, Count, Field},
     key::Key,
@@ -32,6 +36,7 @@ pub(crate) fn config(context: &Context<'_>, raw: RawConfig) -> Option<Config> {
     let listeners = address::listeners(context, raw.listeners);
     let ops = address::ops(context, raw.ops, listeners.as_deref().unwrap_or_default());
     let workers = section::Section::root(context).count("workers", raw.workers, 1..=1024);
+    let state_dir = state::directory(context, raw.state_dir);
     let limits = limits::limits(context, raw.limits);
     let timeouts = limits::timeouts(context, raw.timeouts);
     let security = address::security(context, raw.security);
@@ -43,6 +48,7 @@ pub(crate) fn config(context: &Context<'_>, raw: RawConfig) -> Option<Config> {
         listeners: listeners?,
         ops: ops?,
         workers: workers?,
+        state_dir: state_dir?,
         limits: limits?,
         timeouts: timeouts?,
         security: security?,

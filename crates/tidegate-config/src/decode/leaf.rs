@@ -1,4 +1,4 @@
-//! The kinds of single values: text, number, truth, size, duration.
+//! The kinds of single values: text, number, truth, size, duration, account.
 
 use std::{fmt, marker::PhantomData, time::Duration};
 
@@ -33,6 +33,13 @@ impl fmt::Debug for Text {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("<text>")
     }
+}
+
+/// A user or group, by name or number.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Account {
+    Name(String),
+    Id(u32),
 }
 
 /// A single value as it stands in a file.
@@ -113,6 +120,23 @@ impl Leaf for Span {
     }
 }
 
+impl Leaf for Account {
+    fn read(scalar: Scalar) -> Result<Self, Mismatch> {
+        match scalar {
+            Scalar::Text(text) => Ok(Self::Name(text)),
+            // The highest number means "leave as it is" to the system.
+            Scalar::Whole(whole) => match u32::try_from(whole) {
+                Ok(id) if id < u32::MAX => Ok(Self::Id(id)),
+                _ => Err(Mismatch::new("this number is too large", "write 0 to 4294967294")),
+            },
+            Scalar::Number | Scalar::Truth(_) => {
+                Err(Mismatch::new("not a name or number", "write the name or the number of one"))
+            }
+            Scalar::Nothing => Err(nothing("a name or number")),
+        }
+    }
+}
+
 macro_rules! deserialize_leaf {
     ($($leaf:ty),+ $(,)?) => {$(
         impl<'de> Deserialize<'de> for $leaf {
@@ -123,7 +147,7 @@ macro_rules! deserialize_leaf {
     )+};
 }
 
-deserialize_leaf! { Text, Count, Toggle, Size, Span }
+deserialize_leaf! { Text, Count, Toggle, Size, Span, Account }
 
 struct LeafVisitor<T>(PhantomData<T>);
 

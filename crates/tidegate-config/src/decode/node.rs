@@ -24,6 +24,8 @@ pub(super) struct Node<'a> {
     context: &'a Context<'a>,
     value: &'a Value,
     key: Key,
+    /// Whether `off` would be taken too, which a report then says.
+    or_off: bool,
 }
 
 /// Why decoding a value ended.
@@ -37,7 +39,7 @@ pub(super) enum Fault {
 
 impl<'a> Node<'a> {
     pub(super) const fn new(context: &'a Context<'a>, value: &'a Value, key: Key) -> Self {
-        Self { context, value, key }
+        Self { context, value, key, or_off: false }
     }
 
     fn origin(&self) -> Origin {
@@ -47,6 +49,7 @@ impl<'a> Node<'a> {
     /// Puts a new fault on record.
     fn report<T>(&self, result: Result<T, Fault>) -> Result<T, Fault> {
         if let Err(Fault::New(mismatch)) = result {
+            let mismatch = if self.or_off { mismatch.or_off() } else { mismatch };
             self.context.refuse(&self.key, mismatch);
             return Err(Fault::Reported);
         }
@@ -103,7 +106,7 @@ impl<'a> Node<'a> {
     }
 
     fn at(&self, value: &'a Value, key: Key) -> Self {
-        Self { context: self.context, value, key }
+        Self::new(self.context, value, key)
     }
 }
 
@@ -118,7 +121,7 @@ impl<'de> Deserializer<'de> for Node<'_> {
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
         match self.value {
             Value::String(_, text) if text == "off" => visitor.visit_none(),
-            _ => visitor.visit_some(self),
+            _ => visitor.visit_some(Self { or_off: true, ..self }),
         }
     }
 

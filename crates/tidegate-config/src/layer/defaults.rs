@@ -8,10 +8,15 @@ use figment::{
 };
 
 use super::Notation;
+use crate::environment::Environment;
 
 /// The defaults that apply to what the other layers gave.
-pub(super) fn fitting(given: &Figment) -> Dict {
+pub(super) fn fitting(given: &Figment, around: &Environment) -> Dict {
     let mut defaults = fixed();
+    // A name that is no text cannot be written down; then it has to be given.
+    if let Some(path) = around.state_directory().to_str() {
+        defaults.insert("state_dir".to_owned(), path.into());
+    }
     let Ok(Value::Dict(_, upstreams)) = given.find_value("upstreams") else { return defaults };
     if let (1, Some(name)) = (upstreams.len(), upstreams.keys().next())
         && given.find_value("routes").is_err()

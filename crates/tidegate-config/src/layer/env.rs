@@ -71,6 +71,8 @@ fn read(path: &[String], text: &str) -> Value {
     match (wanted, inline(text)) {
         (Some(Value::Num(..)), Some(value @ Value::Num(..)))
         | (Some(Value::Bool(..)), Some(value @ Value::Bool(..))) => value,
+        // What is off by default may want a number; whether it does is for decoding to say.
+        (Some(Value::String(_, off)), Some(value @ Value::Num(..))) if off == "off" => value,
         (_, Some(value @ (Value::Array(..) | Value::Dict(..)))) if text.starts_with(['[', '{']) => {
             value
         }

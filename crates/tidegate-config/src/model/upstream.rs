@@ -1,6 +1,6 @@
 //! One MCP server: a child process or a URL.
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, num::NonZeroU32, path::PathBuf, time::Duration};
 
 use http::{HeaderMap, Uri};
 
@@ -28,8 +28,21 @@ pub struct StdioUpstream {
     pub env: BTreeMap<String, Secret>,
     /// The child's working directory, absolute; `None` for that of the proxy.
     pub cwd: Option<PathBuf>,
+    /// The user the child runs as; `None` for that of the proxy.
+    pub user: Option<u32>,
+    /// The group the child runs as; `None` for that of the proxy.
+    pub group: Option<u32>,
+    /// What the kernel lets a child use. All off by default.
+    pub rlimits: Rlimits,
+    /// How many children there are, and for how long.
+    pub processes: Processes,
     /// From starting a child to its first answer. Default 30 s.
     pub start_timeout: Duration,
+    /// Starts that may fail in a row before the server counts as down. Default 5.
+    pub start_attempts: NonZeroU32,
+    /// How long a server that is down is left alone; longer with every further failure.
+    /// Default 30 s.
+    pub down_for: Duration,
     /// From closing a child's stdin to SIGTERM, and from there to SIGKILL; may be zero.
     /// Default 5 s.
     pub stop_grace: Duration,
@@ -39,6 +52,52 @@ pub struct StdioUpstream {
     pub max_in_flight: usize,
     /// From sending a request to its answer. Default 5 min.
     pub request_timeout: Duration,
+}
+
+/// Who shares a child.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sharing {
+    /// Every legacy session has its own.
+    Session,
+    /// All legacy sessions of one protocol version share one.
+    Shared,
+    /// As `Shared`, until the server shows that it needs a client of its own.
+    Auto,
+}
+
+/// How many children an upstream may have, and when they are replaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Processes {
+    /// Who shares a child. Default [`Sharing::Session`].
+    pub sharing: Sharing,
+    /// Most children at once. Default 128.
+    pub max_processes: NonZeroU32,
+    /// Most callers that may wait for a child; may be zero. Default 1024.
+    pub max_waiting: usize,
+    /// How long a caller waits for a child. Default 10 s.
+    pub acquire_timeout: Duration,
+    /// Children kept ready for new sessions, at most `max_processes`; zero where `sharing` is
+    /// [`Sharing::Shared`]. Default 0.
+    pub min_idle: u32,
+    /// How long a child that nobody uses is kept; `None` for ever. Default 10 min.
+    pub idle_timeout: Option<Duration>,
+    /// The age at which a child is replaced. Off by default.
+    pub max_age: Option<Duration>,
+    /// The number of requests after which a child is replaced. Off by default.
+    pub max_calls: Option<u64>,
+    /// The resident memory, in bytes, at which a child is replaced. Off by default.
+    pub max_rss: Option<u64>,
+}
+
+/// Limits of the kernel on a child, see setrlimit(2).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rlimits {
+    /// Open files (`nofile`).
+    pub open_files: Option<u64>,
+    /// Bytes of address space (`as`).
+    pub address_space: Option<u64>,
+    /// CPU time (`cpu`), whole seconds.
+    pub cpu: Option<Duration>,
 }
 
 /// How to reach and treat an HTTP server.
@@ -54,6 +113,10 @@ pub struct HttpUpstream {
     pub idle_timeout: Duration,
     /// Most connections at once. Default 1024.
     pub max_connections: usize,
+    /// Most calls that may wait for a connection; may be zero. Default 1024.
+    pub max_waiting: usize,
+    /// How long a call waits for a connection. Default 5 s.
+    pub acquire_timeout: Duration,
     /// How long an unused connection is kept. Default 60 s.
     pub pool_idle: Duration,
     /// Largest JSON answer, and largest single event of a stream, bytes. Default 16 MiB.

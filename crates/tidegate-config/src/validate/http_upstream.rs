@@ -62,6 +62,8 @@ pub(super) fn check(
     let idle_timeout = section.duration("idle_timeout", raw.idle_timeout, Zero::Refused);
     let pool_idle = section.duration("pool_idle", raw.pool_idle, Zero::Refused);
     let max_connections = section.count("max_connections", raw.max_connections, 1..=1_000_000);
+    let max_waiting = section.count("max_waiting", raw.max_waiting, 0..=1_000_000);
+    let acquire_timeout = section.duration("acquire_timeout", raw.acquire_timeout, Zero::Refused);
     let max_response = section.size("max_response", raw.max_response, 1024..=1 << 30);
     Some(HttpUpstream {
         url: url?,
@@ -69,6 +71,8 @@ pub(super) fn check(
         request_timeout: request_timeout?,
         idle_timeout: idle_timeout?,
         max_connections: max_connections?,
+        max_waiting: max_waiting?,
+        acquire_timeout: acquire_timeout?,
         pool_idle: pool_idle?,
         max_response: max_response?,
         ca_pem: ca_pem?,

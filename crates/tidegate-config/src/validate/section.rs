@@ -24,11 +24,13 @@ pub(super) enum Zero {
 pub(super) struct Section<'a> {
     pub(super) context: &'a Context<'a>,
     pub(super) key: Key,
+    /// Whether `off` would be taken too, which a report then says.
+    or_off: bool,
 }
 
 impl<'a> Section<'a> {
     pub(super) const fn new(context: &'a Context<'a>, key: Key) -> Self {
-        Self { context, key }
+        Self { context, key, or_off: false }
     }
 
     pub(super) fn root(context: &'a Context<'a>) -> Self {
@@ -43,6 +45,20 @@ impl<'a> Section<'a> {
             self.context.refuse_key(&key, Mismatch::new("the key is missing", help));
         }
         value
+    }
+
+    /// A value that can be `off`, which is `Some(None)`.
+    pub(super) fn unless_off<T, U>(
+        &self,
+        name: &str,
+        field: Field<Option<T>>,
+        read: impl FnOnce(&Self, &str, Field<T>) -> Option<U>,
+    ) -> Option<Option<U>> {
+        let Some(value) = self.need(name, field, "write a value, or off")? else {
+            return Some(None);
+        };
+        let this = Self { context: self.context, key: self.key.clone(), or_off: true };
+        read(&this, name, Field::Good(value)).map(Some)
     }
 
     /// A number of bytes.
@@ -72,7 +88,8 @@ impl<'a> Section<'a> {
         let Span(duration) = self.need(name, field, "write a duration, for example 30s")?;
         let longest = units::duration_text(MAX_DURATION);
         if duration.is_zero() && zero == Zero::Refused {
-            let help = format!("write a duration above zero, at most {longest}; none can be off");
+            let never = if self.or_off { "" } else { "; it cannot be off" };
+            let help = format!("write a duration above zero, at most {longest}{never}");
             return self.refuse(name, Mismatch::new("it cannot be zero", help));
         }
         if duration > MAX_DURATION {
@@ -89,6 +106,7 @@ impl<'a> Section<'a> {
 
     /// The value of `name` is wrong.
     pub(super) fn refuse<T>(&self, name: &str, mismatch: Mismatch) -> Option<T> {
+        let mismatch = if self.or_off { mismatch.or_off() } else { mismatch };
         self.context.refuse(&self.key.child(name), mismatch);
         None
     }

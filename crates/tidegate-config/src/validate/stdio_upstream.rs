@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, ffi::OsStr, path::PathBuf};
 
 use super::{
-    program,
+    account, processes, program,
     section::{Section, Zero},
 };
 use crate::{
@@ -20,7 +20,10 @@ const INHERITED: [&str; 8] = ["PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "USER"
 const COMMAND_HELP: &str =
     "write the program and its arguments, for example [npx, -y, some-server]";
 
-pub(super) fn check(section: &Section<'_>, raw: RawStdio) -> Option<StdioUpstream> {
+pub(super) fn check(section: &Section<'_>, mut raw: RawStdio) -> Option<StdioUpstream> {
+    let processes = processes::processes(section, &mut raw);
+    let rlimits = processes::rlimits(section, raw.rlimits);
+    let account = account::check(section, raw.user, raw.group);
     let env = environment(section, raw.clear_env, raw.inherit_env, raw.env);
     let cwd = directory(section, raw.cwd);
     let command = command(section, raw.command);
@@ -29,16 +32,25 @@ pub(super) fn check(section: &Section<'_>, raw: RawStdio) -> Option<StdioUpstrea
         _ => None,
     };
     let start_timeout = section.duration("start_timeout", raw.start_timeout, Zero::Refused);
+    let start_attempts = processes::positive(section, "start_attempts", raw.start_attempts, 1000);
+    let down_for = section.duration("down_for", raw.down_for, Zero::Refused);
     let stop_grace = section.duration("stop_grace", raw.stop_grace, Zero::Allowed);
     let max_line = section.size("max_line", raw.max_line, 1024..=1 << 30);
     let max_in_flight = section.count("max_in_flight", raw.max_in_flight, 1..=1_000_000);
     let request_timeout = section.duration("request_timeout", raw.request_timeout, Zero::Refused);
+    let (user, group) = account?;
     Some(StdioUpstream {
         program: found?,
         args: command?.into_iter().skip(1).collect(),
         env: env?,
         cwd: cwd?,
+        user,
+        group,
+        rlimits: rlimits?,
+        processes: processes?,
         start_timeout: start_timeout?,
+        start_attempts: start_attempts?,
+        down_for: down_for?,
         stop_grace: stop_grace?,
         max_line: max_line?,
         max_in_flight: max_in_flight?,

@@ -1,12 +1,12 @@
 //! Every key reaches the configuration.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, num::NonZeroU32, path::PathBuf, time::Duration};
 
 use http::{HeaderMap, HeaderValue};
 use tidegate_config::{
-    Config, Forward, HttpUpstream, Limits, Listener, Log, LogFormat, Ops, Route, Secret, Security,
-    StdioUpstream, Timeouts, Upstream,
+    Config, Forward, HttpUpstream, Limits, Listener, Log, LogFormat, Ops, Processes, Rlimits,
+    Route, Secret, Security, Sharing, StdioUpstream, Timeouts, Upstream,
 };
 
 use crate::world::{PEM, World};
@@ -16,6 +16,7 @@ const ALL: &str = r#"
 listeners: [{ address: 127.0.0.1:1 }, { address: "[::1]:2" }]
 ops: { address: 127.0.0.1:3 }
 workers: 7
+state_dir: state
 limits:
   max_body: 11MiB
   max_header_bytes: 12KiB
@@ -46,7 +47,21 @@ upstreams:
       clear_env: true
       inherit_env: [LANGUAGE, ABSENT, PATH]
       cwd: bin
+      user: 4001
+      group: 4002
+      rlimits: { nofile: 53, as: 54GiB, cpu: 55s }
+      sharing: auto
+      max_processes: 56
+      max_waiting: 57
+      acquire_timeout: 58s
+      min_idle: 5
+      idle_timeout: 60s
+      max_age: 61s
+      max_calls: 62
+      max_rss: 63MiB
       start_timeout: 31s
+      start_attempts: 64
+      down_for: 65s
       stop_grace: 32s
       max_line: 33KiB
       max_in_flight: 34
@@ -58,6 +73,8 @@ upstreams:
       request_timeout: 42s
       idle_timeout: 43s
       max_connections: 44
+      max_waiting: 47
+      acquire_timeout: 48s
       pool_idle: 45s
       max_response: 46KiB
       ca_file: ca.pem
@@ -68,13 +85,14 @@ routes:
 log: { level: "warn,hyper=off", format: json }
 "#;
 
-fn expected(world: &World) -> Config {
+fn nonzero(number: u32) -> NonZeroU32 {
+    NonZeroU32::new(number).unwrap()
+}
+
+fn expected_child(world: &World) -> StdioUpstream {
     let seconds = Duration::from_secs;
-    let address = |text: &str| text.parse().unwrap();
     let secret = |text: &str| Secret::new(text.to_owned());
-    let mut headers = HeaderMap::new();
-    headers.insert("x-token", HeaderValue::from_static("Bearer s3cret"));
-    let child = StdioUpstream {
+    StdioUpstream {
         program: world.path("bin/server"),
         args: vec!["--token=s3cret".to_owned(), "${x}".to_owned()],
         env: BTreeMap::from([
@@ -84,23 +102,56 @@ fn expected(world: &World) -> Config {
             ("PATH".to_owned(), secret(&world.path("bin").display().to_string())),
         ]),
         cwd: Some(world.path("bin")),
+        user: Some(4001),
+        group: Some(4002),
+        rlimits: Rlimits {
+            open_files: Some(53),
+            address_space: Some(54 << 30),
+            cpu: Some(seconds(55)),
+        },
+        processes: Processes {
+            sharing: Sharing::Auto,
+            max_processes: nonzero(56),
+            max_waiting: 57,
+            acquire_timeout: seconds(58),
+            min_idle: 5,
+            idle_timeout: Some(seconds(60)),
+            max_age: Some(seconds(61)),
+            max_calls: Some(62),
+            max_rss: Some(63 << 20),
+        },
         start_timeout: seconds(31),
+        start_attempts: nonzero(64),
+        down_for: seconds(65),
         stop_grace: seconds(32),
         max_line: 33 << 10,
         max_in_flight: 34,
         request_timeout: seconds(35),
-    };
-    let remote = HttpUpstream {
+    }
+}
+
+fn expected_remote() -> HttpUpstream {
+    let seconds = Duration::from_secs;
+    let mut headers = HeaderMap::new();
+    headers.insert("x-token", HeaderValue::from_static("Bearer s3cret"));
+    HttpUpstream {
         url: "https://mcp.example/mcp?tenant=a".parse().unwrap(),
         connect_timeout: seconds(41),
         request_timeout: seconds(42),
         idle_timeout: seconds(43),
         max_connections: 44,
+        max_waiting: 47,
+        acquire_timeout: seconds(48),
         pool_idle: seconds(45),
         max_response: 46 << 10,
         ca_pem: Some(PEM.into()),
         headers,
-    };
+    }
+}
+
+fn expected(world: &World) -> Config {
+    let seconds = Duration::from_secs;
+    let address = |text: &str| text.parse().unwrap();
     let route = |name: &str, forward| Route {
         path: format!("/{name}"),
         upstream: name.to_owned(),
@@ -112,6 +163,7 @@ fn expected(world: &World) -> Config {
             .to_vec(),
         ops: Some(Ops { address: address("127.0.0.1:3") }),
         workers: 7,
+        state_dir: Some(world.path("state")),
         limits: Limits {
             max_body: 11 << 20,
             max_header_bytes: 12 << 10,
@@ -138,8 +190,8 @@ fn expected(world: &World) -> Config {
             allowed_origins: vec!["https://app.example".to_owned()],
         },
         upstreams: BTreeMap::from([
-            ("child".to_owned(), Upstream::Stdio(child)),
-            ("remote".to_owned(), Upstream::Http(remote)),
+            ("child".to_owned(), Upstream::Stdio(expected_child(world))),
+            ("remote".to_owned(), Upstream::Http(expected_remote())),
         ]),
         routes: vec![
             route("child", Forward { authorization: true, cookies: false }),
@@ -154,13 +206,14 @@ fn every_key_reaches_the_configuration() {
     let world = World::with_yaml(ALL)
         .var("TOKEN", "s3cret")
         .var("LANGUAGE", "fr")
-        .var("HOME", "/not/inherited");
+        .var("HOME", "/not/inherited")
+        .running_as(0, 0);
     assert_eq!(world.config(), expected(&world));
 }
 
 #[test]
 fn credentials_are_not_printed_with_the_configuration() {
-    let world = World::with_yaml(ALL).var("TOKEN", "s3cret").var("LANGUAGE", "fr");
+    let world = World::with_yaml(ALL).var("TOKEN", "s3cret").var("LANGUAGE", "fr").running_as(0, 0);
     let mut config = world.config();
     // Arguments are visible to everyone on the machine anyway.
     if let Some(Upstream::Stdio(child)) = config.upstreams.get_mut("child") {
@@ -178,6 +231,7 @@ fn defaults() {
     let seconds = Duration::from_secs;
     assert_eq!(config.listeners, [Listener { address: "127.0.0.1:8080".parse().unwrap() }]);
     assert_eq!(config.ops, Some(Ops { address: "127.0.0.1:9464".parse().unwrap() }));
+    assert_eq!(config.state_dir, Some(PathBuf::from("/tmp/tidegate-1000")));
     assert_eq!(config.workers, std::thread::available_parallelism().unwrap().get());
     assert_eq!(
         config.limits,
@@ -224,6 +278,8 @@ fn defaults() {
             request_timeout: seconds(300),
             idle_timeout: seconds(300),
             max_connections: 1024,
+            max_waiting: 1024,
+            acquire_timeout: seconds(5),
             pool_idle: seconds(60),
             max_response: 16 << 20,
             ca_pem: None,
@@ -250,7 +306,23 @@ fn a_command_on_the_command_line_is_taken_as_it_is() {
                 ("PATH".to_owned(), secret(&bin)),
             ]),
             cwd: None,
+            user: None,
+            group: None,
+            rlimits: Rlimits::default(),
+            processes: Processes {
+                sharing: Sharing::Session,
+                max_processes: nonzero(128),
+                max_waiting: 1024,
+                acquire_timeout: Duration::from_secs(10),
+                min_idle: 0,
+                idle_timeout: Some(Duration::from_secs(600)),
+                max_age: None,
+                max_calls: None,
+                max_rss: None,
+            },
             start_timeout: Duration::from_secs(30),
+            start_attempts: nonzero(5),
+            down_for: Duration::from_secs(30),
             stop_grace: Duration::from_secs(5),
             max_line: 16 << 20,
             max_in_flight: 1024,

@@ -1,8 +1,10 @@
 //! A configuration through the public surface: what is refused and how, what wins, what is shown.
 
 mod accepted;
+mod accounts;
 mod layers;
 mod notations;
 mod refused;
 mod shown;
+mod state;
 mod world;

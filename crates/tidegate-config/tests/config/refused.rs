@@ -269,7 +269,7 @@ timeouts: { drain: 10, headers: 10 sec, body_idle: 0s, keep_alive: 366d, first_b
             "t.yaml:12:33: timeouts.headers: not a duration; found `10 sec`",
             "write a whole number and ms, s, m, h or d, for example 30s",
             "t.yaml:12:52: timeouts.body_idle: it cannot be zero; found `0s`",
-            "write a duration above zero, at most 365d; none can be off",
+            "write a duration above zero, at most 365d; it cannot be off",
             "t.yaml:12:68: timeouts.keep_alive: the duration is too long; found `366d`",
             "write at most 365d",
             "t.yaml:12:86: timeouts.first_byte: not a duration; found `0.5`",
@@ -542,6 +542,155 @@ fn environments_of_children() {
             "write 1KiB to 1GiB",
             "t.yaml:11:22: upstreams.a.stdio.max_in_flight: it is too small; found `0`",
             "write 1 to 1000000",
+        ],
+    );
+}
+
+#[test]
+fn processes_of_a_command() {
+    check_yaml(
+        "upstreams:
+  a:
+    stdio:
+      command: [server]
+      sharing: share
+      max_processes: 0
+      max_waiting: -1
+      acquire_timeout: 0s
+      min_idle: some
+      idle_timeout: never
+      max_age: 0s
+      max_calls: 0
+      max_rss: 100
+      start_attempts: 1001
+      down_for: off
+      user: nobody-of-this-name
+      group: 4294967295
+      rlimits: { nofile: 15, as: 1MiB, cpu: 1500ms, core: 0 }
+",
+        &[
+            "t.yaml:6:16: upstreams.a.stdio.sharing: not a way of sharing; found `share`",
+            "did you mean shared? write session, shared or auto",
+            "t.yaml:7:22: upstreams.a.stdio.max_processes: it is too small; found `0`",
+            "write 1 to 100000",
+            "t.yaml:8:20: upstreams.a.stdio.max_waiting: a whole number is needed; found `-1`",
+            "write digits only, without quotes",
+            "t.yaml:9:24: upstreams.a.stdio.acquire_timeout: it cannot be zero; found `0s`",
+            "write a duration above zero, at most 365d; it cannot be off",
+            "t.yaml:10:17: upstreams.a.stdio.min_idle: a whole number is needed; found `some`",
+            "write digits only, without quotes",
+            "t.yaml:11:21: upstreams.a.stdio.idle_timeout: not a duration; found `never`",
+            "write a whole number and ms, s, m, h or d, for example 30s; or off",
+            "t.yaml:12:16: upstreams.a.stdio.max_age: it cannot be zero; found `0s`",
+            "write a duration above zero, at most 365d; or off",
+            "t.yaml:13:18: upstreams.a.stdio.max_calls: it is too small; found `0`",
+            "write 1 to 1000000000000; or off",
+            "t.yaml:14:16: upstreams.a.stdio.max_rss: a size needs a unit; found `100`",
+            "write a whole number and B, KB, MB, GB, KiB, MiB or GiB, for example 16MiB; or off",
+            "t.yaml:15:23: upstreams.a.stdio.start_attempts: it is too large; found `1001`",
+            "write 1 to 1000",
+            "t.yaml:16:17: upstreams.a.stdio.down_for: not a duration; found `off`",
+            "write a whole number and ms, s, m, h or d, for example 30s",
+            "t.yaml:17:13: upstreams.a.stdio.user: there is no user of this name; found \
+             `nobody-of-this-name`",
+            "create it, or write the name or number of another user",
+            "t.yaml:18:14: upstreams.a.stdio.group: this number is too large; found `4294967295`",
+            "write 0 to 4294967294",
+            "t.yaml:19:26: upstreams.a.stdio.rlimits.nofile: it is too small; found `15`",
+            "write 16 to 1073741824; or off",
+            "t.yaml:19:34: upstreams.a.stdio.rlimits.as: it is too small; found `1MiB`",
+            "write 16MiB to 65536GiB; or off",
+            "t.yaml:19:45: upstreams.a.stdio.rlimits.cpu: the system counts whole seconds; found \
+             `1500ms`",
+            "write whole seconds, for example 60s; or off",
+            "t.yaml:19:53: upstreams.a.stdio.rlimits.core: unknown key",
+            "the keys here are nofile, as, cpu",
+        ],
+    );
+}
+
+#[test]
+fn processes_of_a_command_in_the_wrong_notation() {
+    check_yaml(
+        "upstreams:
+  b:
+    stdio:
+      command: [server]
+      sharing: yes
+      max_age: false
+      max_calls: [1]
+      max_rss:
+      user: 1.5
+      group: none-of-this-name
+      rlimits: off
+",
+        &[
+            "t.yaml:6:16: upstreams.b.stdio.sharing: not a way of sharing; found `yes`",
+            "write session, shared or auto",
+            "t.yaml:7:16: upstreams.b.stdio.max_age: not a duration; found `false`",
+            "write a whole number and ms, s, m, h or d, for example 30s; or off",
+            "t.yaml:8:18: upstreams.b.stdio.max_calls: a single value is needed; found a list",
+            "write one value after the colon; or off",
+            "t.yaml:9:14: upstreams.b.stdio.max_rss: a size is needed; found nothing",
+            "write a value after the colon, or leave the key out for its default; or off",
+            "t.yaml:10:13: upstreams.b.stdio.user: not a name or number; found `1.5`",
+            "write the name or the number of one",
+            "t.yaml:11:14: upstreams.b.stdio.group: there is no group of this name; found \
+             `none-of-this-name`",
+            "create it, or write the name or number of another group",
+            "t.yaml:12:16: upstreams.b.stdio.rlimits: a mapping is needed; found `off`",
+            "write `key: value` pairs below it; the keys are nofile, as, cpu",
+        ],
+    );
+}
+
+#[test]
+fn processes_that_contradict_each_other() {
+    check_yaml(
+        "upstreams:
+  few: { stdio: { command: [server], max_processes: 4, min_idle: 5 } }
+  shared: { stdio: { command: [server], sharing: shared, min_idle: 1 } }
+  nobody: { stdio: { command: [server], user: 4294967 } }
+routes: [{ match: { path: / }, upstream: few }]
+",
+        &[
+            "t.yaml:3:66: upstreams.few.stdio.min_idle: it is larger than max_processes, which is 4; \
+             found `5`",
+            "lower min_idle or raise max_processes",
+            "t.yaml:4:68: upstreams.shared.stdio.min_idle: spare processes serve sessions that have \
+             a process each, and with `sharing: shared` none has; found `1`",
+            "write 0, or `sharing: session`, or `sharing: auto`",
+            "t.yaml:5:47: upstreams.nobody.stdio.user: the user is 4294967, and only root can start \
+             a child as another than 1000; found `4294967`",
+            "leave `user` and `group` out, or run the proxy as root; it is user 1000",
+        ],
+    );
+    check(
+        &World::with_yaml("upstreams: { a: { stdio: { command: [server], user: 4294967 } } }\n")
+            .running_as(0, 0),
+        &[
+            "t.yaml:2:53: upstreams.a.stdio.user: no user has this number, so its group is not \
+             known; found `4294967`",
+            "set `group` too",
+        ],
+    );
+}
+
+#[test]
+fn bounds_of_a_url() {
+    check_yaml(
+        "upstreams:
+  a:
+    url: http://127.0.0.1:9/
+    http:
+      max_waiting: 1000001
+      acquire_timeout: off
+",
+        &[
+            "t.yaml:6:20: upstreams.a.http.max_waiting: it is too large; found `1000001`",
+            "write 0 to 1000000",
+            "t.yaml:7:24: upstreams.a.http.acquire_timeout: not a duration; found `off`",
+            "write a whole number and ms, s, m, h or d, for example 30s",
         ],
     );
 }

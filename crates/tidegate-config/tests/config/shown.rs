@@ -9,6 +9,7 @@ listeners:
   - address: 127.0.0.1:1  # flag --listen
 ops: off  # flag --ops
 workers: 2  # flag --workers
+state_dir: /tmp/tidegate-1000  # default
 upstreams:
   child:
     stdio:
@@ -17,9 +18,26 @@ upstreams:
         ZONE: "<secret from TIDEGATE__UPSTREAMS__CHILD__STDIO__ENV__ZONE>"  # env TIDEGATE__UPSTREAMS__CHILD__STDIO__ENV__ZONE
       clear_env: false  # default
       inherit_env: []  # default
+      user: 1000  # t.yaml:13
+      group: 1000  # t.yaml:14
+      rlimits:
+        nofile: 1024  # t.yaml:15
+        as: off  # default
+        cpu: off  # default
+      sharing: session  # default
+      max_processes: 128  # default
       start_timeout: 30s  # default
+      start_attempts: 5  # default
+      down_for: 30s  # default
       stop_grace: 5s  # default
       request_timeout: 5m  # default
+      idle_timeout: off  # env TIDEGATE__UPSTREAMS__CHILD__STDIO__IDLE_TIMEOUT
+      max_waiting: 1024  # default
+      acquire_timeout: 10s  # default
+      min_idle: 0  # default
+      max_age: off  # default
+      max_calls: 9  # env TIDEGATE__UPSTREAMS__CHILD__STDIO__MAX_CALLS
+      max_rss: off  # default
       max_line: 16MiB  # default
       max_in_flight: 1024  # default
   search:
@@ -30,6 +48,8 @@ upstreams:
       idle_timeout: 5m  # default
       pool_idle: 60s  # default
       max_connections: 1024  # default
+      max_waiting: 1024  # default
+      acquire_timeout: 5s  # default
       max_response: 16MiB  # default
       headers:
         authorization: "Bearer <secret from TOKEN>"  # t.yaml:7
@@ -37,17 +57,17 @@ upstreams:
         x-tenant: blue  # t.yaml:9
 routes:
   - match:
-      path: /s  # t.yaml:14
-    upstream: search  # t.yaml:15
+      path: /s  # t.yaml:17
+    upstream: search  # t.yaml:18
     forward:
       authorization: false  # default
       cookies: false  # default
   - match:
-      path: /c  # t.yaml:16
-    upstream: child  # t.yaml:17
+      path: /c  # t.yaml:19
+    upstream: child  # t.yaml:20
     forward:
       authorization: false  # default
-      cookies: true  # t.yaml:18
+      cookies: true  # t.yaml:21
 limits:
   max_connections: 10000  # default
   max_body: 1MiB  # env TIDEGATE__LIMITS__MAX_BODY
@@ -89,6 +109,9 @@ fn every_value_has_its_source() {
   child:
     stdio:
       command: [server, -c, \"echo $${HOME} ${file:data.txt}\"]
+      user: 1000
+      group: 1000
+      rlimits: { nofile: 1024 }
 routes:
   - match: { path: /s }
     upstream: search
@@ -101,7 +124,9 @@ routes:
     .var("TIDEGATE__LIMITS__MAX_BODY", "1MiB")
     .var("TIDEGATE__LIMITS__MAX_DEPTH", "9")
     .var("TIDEGATE__SECURITY__ALLOWED_HOSTS", "[mcp.example]")
-    .var("TIDEGATE__UPSTREAMS__CHILD__STDIO__ENV__ZONE", "s3cret");
+    .var("TIDEGATE__UPSTREAMS__CHILD__STDIO__ENV__ZONE", "s3cret")
+    .var("TIDEGATE__UPSTREAMS__CHILD__STDIO__IDLE_TIMEOUT", "off")
+    .var("TIDEGATE__UPSTREAMS__CHILD__STDIO__MAX_CALLS", "9");
     world.flags = Flags {
         listen: vec!["127.0.0.1:1".to_owned()],
         ops: Some("off".to_owned()),

@@ -16,6 +16,8 @@ pub(crate) const PEM: &str = "-----BEGIN CERTIFICATE-----\nMA==\n-----END CERTIF
 pub(crate) struct World {
     folder: TempDir,
     vars: Vec<(String, String)>,
+    user: u32,
+    group: u32,
     pub(crate) flags: Flags,
 }
 
@@ -24,7 +26,8 @@ impl World {
     pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("bin").display().to_string();
-        let world = Self { folder, vars: vec![("PATH".to_owned(), path)], flags: Flags::default() };
+        let vars = vec![("PATH".to_owned(), path)];
+        let world = Self { folder, vars, user: 1000, group: 1000, flags: Flags::default() };
         world.put("bin/server", "#!/bin/sh\n");
         let executable = fs::Permissions::from_mode(0o755);
         fs::set_permissions(world.path("bin/server"), executable).unwrap();
@@ -51,6 +54,11 @@ impl World {
         self
     }
 
+    /// As if the proxy were run by this user and group; 1000 and 1000 otherwise.
+    pub(crate) fn running_as(self, user: u32, group: u32) -> Self {
+        Self { user, group, ..self }
+    }
+
     pub(crate) fn put(&self, name: &str, text: &str) {
         let path = self.path(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -65,9 +73,13 @@ impl World {
         self.folder.path()
     }
 
+    pub(crate) fn around(&self) -> Environment {
+        Environment::new(self.vars.iter().cloned(), self.folder.path())
+            .running_as(self.user, self.group)
+    }
+
     pub(crate) fn load(&self) -> Result<Loaded, Report> {
-        let around = Environment::new(self.vars.iter().cloned(), self.folder.path());
-        load_in(&self.flags, &around)
+        load_in(&self.flags, &self.around())
     }
 
     #[track_caller]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tidegate_config::{Config, Upstream as Configured};
 use tidegate_service::Tasks;
 use tidegate_upstream_http::HttpUpstream;
-use tidegate_upstream_stdio::StdioUpstream;
+use tidegate_upstream_stdio::{Rlimits, Sharing, StdioUpstream};
 
 use crate::{
     gateway::StartError,
@@ -74,11 +74,12 @@ fn http_params(
         request_timeout: http.request_timeout,
         idle_timeout: http.idle_timeout,
         max_connections: http.max_connections,
+        max_waiting: http.max_waiting,
+        acquire_timeout: http.acquire_timeout,
         pool_idle: http.pool_idle,
         max_response: http.max_response,
         ca_pem: http.ca_pem.clone(),
         headers: http.headers.clone(),
-        ..tidegate_upstream_http::Params::new(Arc::clone(name), http.url.clone())
     }
 }
 
@@ -89,14 +90,170 @@ fn stdio_params(
     let command = std::iter::once(stdio.program.clone().into())
         .chain(stdio.args.iter().map(Into::into))
         .collect();
+    let processes = &stdio.processes;
     tidegate_upstream_stdio::Params {
         env: stdio.env.iter().map(|(name, value)| (name.into(), value.expose().into())).collect(),
         cwd: stdio.cwd.clone(),
+        user: stdio.user,
+        group: stdio.group,
+        rlimits: Rlimits {
+            open_files: stdio.rlimits.open_files,
+            address_space: stdio.rlimits.address_space,
+            cpu: stdio.rlimits.cpu,
+        },
+        sharing: match processes.sharing {
+            tidegate_config::Sharing::Session => Sharing::Session,
+            tidegate_config::Sharing::Shared => Sharing::Shared,
+            tidegate_config::Sharing::Auto => Sharing::Auto,
+        },
+        max_processes: processes.max_processes,
+        max_waiting: processes.max_waiting,
+        acquire_timeout: processes.acquire_timeout,
+        min_idle: processes.min_idle,
+        idle_timeout: processes.idle_timeout,
+        max_age: processes.max_age,
+        max_calls: processes.max_calls,
+        max_rss: processes.max_rss,
         start_timeout: stdio.start_timeout,
+        start_attempts: stdio.start_attempts,
+        down_for: stdio.down_for,
         stop_grace: stdio.stop_grace,
         max_line: stdio.max_line,
         max_in_flight: stdio.max_in_flight,
         request_timeout: stdio.request_timeout,
         ..tidegate_upstream_stdio::Params::new(Arc::clone(name), command)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{num::NonZeroU32, time::Duration};
+
+    use tidegate_config::{Environment, Flags, Upstream, load_in};
+    use tidegate_upstream_stdio::{Params, Rlimits, Sharing};
+
+    /// The upstream that this says, none of its values a default.
+    fn upstream(kind: &str, keys: &str) -> Upstream {
+        let vars = [(format!("TIDEGATE__UPSTREAMS__A__{kind}"), keys)];
+        let vars = vars.map(|(name, value)| (name, value.to_owned()));
+        let around = Environment::new(vars, "/").running_as(0, 0);
+        load_in(&Flags::default(), &around).unwrap().config.upstreams["a"].clone()
+    }
+
+    fn stdio(keys: &str) -> Params {
+        let keys = format!("{{command: [/bin/sh, -c, x], clear_env: true, {keys}}}");
+        let Upstream::Stdio(stdio) = upstream("STDIO", &keys) else { panic!("not stdio") };
+        super::stdio_params(&"a".into(), &stdio)
+    }
+
+    #[test]
+    fn every_key_of_a_command_reaches_its_upstream() {
+        let seconds = Duration::from_secs;
+        // Without `..`: a parameter that nobody sets here does not compile.
+        let Params {
+            name,
+            command,
+            env,
+            cwd,
+            user,
+            group,
+            rlimits,
+            sharing,
+            max_processes,
+            max_waiting,
+            acquire_timeout,
+            min_idle,
+            idle_timeout,
+            max_age,
+            max_calls,
+            max_rss,
+            start_timeout,
+            start_attempts,
+            down_for,
+            stop_grace,
+            max_line,
+            max_in_flight,
+            request_timeout,
+        } = stdio(
+            "env: {K: v}, cwd: /bin, user: 11, group: 12, \
+             rlimits: {nofile: 21, as: 22MiB, cpu: 23s}, sharing: shared, max_processes: 31, \
+             max_waiting: 32, acquire_timeout: 33s, idle_timeout: 35s, max_age: 36s, \
+             max_calls: 37, max_rss: 38MiB, start_timeout: 41s, start_attempts: 42, down_for: 43s, \
+             stop_grace: 44s, max_line: 45KiB, max_in_flight: 46, request_timeout: 47s",
+        );
+        assert_eq!((&*name, command), ("a", ["/bin/sh", "-c", "x"].map(Into::into).to_vec()));
+        assert_eq!(env.into_iter().collect::<Vec<_>>(), [("K".into(), "v".into())]);
+        assert_eq!((cwd, user, group), (Some("/bin".into()), Some(11), Some(12)));
+        let (open_files, address_space, cpu) = (Some(21), Some(22 << 20), Some(seconds(23)));
+        assert_eq!(rlimits, Rlimits { open_files, address_space, cpu });
+        assert_eq!((sharing, max_processes.get(), min_idle), (Sharing::Shared, 31, 0));
+        assert_eq!((max_waiting, acquire_timeout), (32, seconds(33)));
+        assert_eq!((idle_timeout, max_age), (Some(seconds(35)), Some(seconds(36))));
+        assert_eq!((max_calls, max_rss), (Some(37), Some(38 << 20)));
+        assert_eq!((start_timeout, start_attempts), (seconds(41), NonZeroU32::new(42).unwrap()));
+        assert_eq!((down_for, stop_grace), (seconds(43), seconds(44)));
+        assert_eq!((max_line, max_in_flight, request_timeout), (45 << 10, 46, seconds(47)));
+    }
+
+    #[test]
+    fn every_way_of_sharing_reaches_its_upstream() {
+        for (text, expected) in
+            [("session", Sharing::Session), ("shared", Sharing::Shared), ("auto", Sharing::Auto)]
+        {
+            assert_eq!(stdio(&format!("sharing: {text}")).sharing, expected);
+        }
+        assert_eq!(stdio("min_idle: 3").min_idle, 3);
+    }
+
+    #[test]
+    fn off_is_no_limit() {
+        let params = stdio("idle_timeout: off, max_age: off, max_calls: off, max_rss: off");
+        assert_eq!((params.idle_timeout, params.max_age), (None, None));
+        assert_eq!((params.max_calls, params.max_rss), (None, None));
+    }
+
+    #[test]
+    fn the_defaults_of_the_file_are_those_of_the_upstream() {
+        let lowered = stdio("env: {}");
+        let own = Params::new("a", Vec::new());
+        let told = |params: &Params| {
+            (
+                (params.user, params.group, params.rlimits, params.sharing, params.min_idle),
+                (params.max_processes, params.max_waiting, params.acquire_timeout),
+                (params.idle_timeout, params.max_age, params.max_calls, params.max_rss),
+                (params.start_timeout, params.start_attempts, params.down_for, params.stop_grace),
+                (params.max_line, params.max_in_flight, params.request_timeout),
+            )
+        };
+        assert_eq!(told(&lowered), told(&own));
+    }
+
+    #[test]
+    fn every_key_of_a_url_reaches_its_upstream() {
+        let keys = "{url: 'http://127.0.0.1:9/x', connect_timeout: 11s, request_timeout: 12s, \
+                    idle_timeout: 13s, max_connections: 14, max_waiting: 15, acquire_timeout: 16s, \
+                    pool_idle: 17s, max_response: 18KiB, headers: {k: v}}";
+        let Upstream::Http(http) = upstream("HTTP", keys) else { panic!("not http") };
+        let tidegate_upstream_http::Params {
+            name,
+            url,
+            connect_timeout,
+            request_timeout,
+            idle_timeout,
+            max_connections,
+            max_waiting,
+            acquire_timeout,
+            pool_idle,
+            max_response,
+            ca_pem,
+            headers,
+        } = super::http_params(&"a".into(), &http);
+        let seconds = Duration::from_secs;
+        assert_eq!((&*name, url.to_string().as_str()), ("a", "http://127.0.0.1:9/x"));
+        assert_eq!((connect_timeout, request_timeout), (seconds(11), seconds(12)));
+        assert_eq!((idle_timeout, max_connections), (seconds(13), 14));
+        assert_eq!((max_waiting, acquire_timeout), (15, seconds(16)));
+        assert_eq!((pool_idle, max_response, ca_pem), (seconds(17), 18 << 10, None));
+        assert_eq!(headers["k"], "v");
     }
 }
