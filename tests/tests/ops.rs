@@ -127,7 +127,7 @@ async fn metrics_follow_the_traffic() {
         ("tidegate_downstream_connections_open", &[], 2),
         ("tidegate_sessions_open", &[], 1),
         ("tidegate_sessions_started_total", &[], 1),
-        ("tidegate_stdio_children", &["upstream=\"it\""], 2),
+        ("tidegate_stdio_processes", &["upstream=\"it\""], 2),
         ("tidegate_stdio_spawns_total", &[], 2),
         ("tidegate_stdio_requests_in_flight", &[], 1),
     ] {

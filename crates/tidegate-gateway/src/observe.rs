@@ -104,7 +104,7 @@ fn connections(
 
 fn children(name: &str, stats: &tidegate_upstream_stdio::Stats, samples: &mut Samples) {
     let labels = [(Label::Upstream, name)];
-    samples.gauge(Gauge::StdioChildren, &labels, stats.running);
+    samples.gauge(Gauge::StdioProcesses, &labels, stats.running);
     samples.gauge(Gauge::StdioInFlight, &labels, stats.in_flight);
     samples.counter(Counter::StdioSpawns, &labels, stats.spawned);
     samples.counter(Counter::StdioSpawnFailures, &labels, stats.spawn_failed);

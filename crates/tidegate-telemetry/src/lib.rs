@@ -23,7 +23,8 @@
 //! });
 //! let route = telemetry.route_layer("files", "files-server").layer(upstream);
 //! telemetry.register_source(|samples| {
-//!     samples.gauge(Gauge::StdioChildren, &[(Label::Upstream, "files")], 3_usize);
+//!     let labels = [(Label::Upstream, "files"), (Label::State, "serving")];
+//!     samples.gauge(Gauge::StdioProcesses, &labels, 3_usize);
 //! });
 //!
 //! let ping = Bytes::from_static(br#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#);
@@ -34,7 +35,7 @@
 //!     "tidegate_requests_total{route=\"files\",upstream=\"files-server\",method=\"ping\",\
 //!      outcome=\"ok\",era=\"legacy\"} 1\n"
 //! ));
-//! assert!(text.contains("tidegate_stdio_children{upstream=\"files\"} 3\n"));
+//! assert!(text.contains("tidegate_stdio_processes{upstream=\"files\",state=\"serving\"} 3\n"));
 //! # Ok(()) }
 //! ```
 //!
@@ -59,8 +60,8 @@ pub use crate::{
     exposition::CONTENT_TYPE,
     future::Measured,
     labels::{METHODS, OUTCOMES},
-    names::{Counter, Gauge, Label},
+    names::{Counter, Gauge, Histogram, Label},
     route::{InFlight, RouteLayer, RouteService},
-    samples::{Count, Samples},
+    samples::{Count, Samples, Times},
     telemetry::Telemetry,
 };

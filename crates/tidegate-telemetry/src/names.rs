@@ -55,6 +55,8 @@ labels! {
     Cause = "cause",
     /// Why something was refused. Its values are a closed set of whoever counts.
     Reason = "reason",
+    /// What something is doing now. Its values are a closed set of whoever counts.
+    State = "state",
     /// The version of the program.
     Version = "version",
 }
@@ -128,10 +130,24 @@ families! {
     pub enum Gauge {
         /// Legacy sessions that exist now.
         SessionsOpen: Gauge = "sessions_open" [],
-        /// Child processes that are running.
-        StdioChildren: Gauge = "stdio_children" [Upstream],
+        /// Child processes that exist: starting, spare, serving or stopping.
+        StdioProcesses: Gauge = "stdio_processes" [Upstream, State],
+        /// Resident memory of the child processes and all that they started.
+        StdioResidentMemory: Gauge = "stdio_resident_memory" in Bytes [Upstream],
         /// Requests written to a child process and not answered yet.
         StdioInFlight: Gauge = "stdio_requests_in_flight" [Upstream],
+        /// Messages that wait to be written to a child process.
+        StdioQueueMessages: Gauge = "stdio_queue_messages" [Upstream],
+        /// Bytes of the messages that wait to be written to a child process.
+        StdioQueueBytes: Gauge = "stdio_queue" in Bytes [Upstream],
+        /// Most child processes that may exist at once.
+        StdioPoolMax: Gauge = "stdio_pool_processes_max" [Upstream],
+        /// Child processes that could be had without waiting, spare or new ones.
+        StdioPoolAvailable: Gauge = "stdio_pool_processes_available" [Upstream],
+        /// Callers that wait for a child process.
+        StdioPoolWaiting: Gauge = "stdio_pool_waiting" [Upstream],
+        /// Whether the server counts as down, since its starts kept failing.
+        StdioDown: Gauge = "stdio_down" [Upstream],
         /// Most connections to the endpoint that may carry a request at once.
         HttpConnectionsMax: Gauge = "http_pool_connections_max" [Upstream, Endpoint],
         /// Connections to the endpoint that could be had without waiting, kept or new ones.
@@ -142,6 +158,10 @@ families! {
         HttpConnectionsInUse: Gauge = "http_pool_connections_in_use" [Upstream, Endpoint],
         /// Requests that wait for a connection to the endpoint.
         HttpWaiting: Gauge = "http_pool_requests_waiting" [Upstream, Endpoint],
+        /// Bytes of memory that are kept to be used again as buffers.
+        BuffersHeld: Gauge = "buffers_held" in Bytes [],
+        /// Buffers that are in use.
+        BuffersLent: Gauge = "buffers_lent" [],
         /// Connections from clients that are open.
         ConnectionsOpen: Gauge = "downstream_connections_open" [],
         /// Response streams to clients that are open.
@@ -166,6 +186,16 @@ families! {
         StdioSpawns: Counter = "stdio_spawns" [Upstream],
         /// Child processes that could not be started.
         StdioSpawnFailures: Counter = "stdio_spawn_failures" [Upstream],
+        /// Starts that failed between the spawn and the answer to the first request.
+        StdioStartFailures: Counter = "stdio_start_failures" [Upstream],
+        /// CPU time that the child processes and all that they started have used.
+        StdioCpu: Counter = "stdio_cpu" in Seconds [Upstream],
+        /// Callers that got no child process: too many waited, or one waited too long.
+        StdioPoolRefused: Counter = "stdio_pool_refused" [Upstream, Reason],
+        /// Child processes that were ended to be replaced or saved, by why.
+        StdioRecycled: Counter = "stdio_recycled" [Upstream, Reason],
+        /// Times that a server was given a process per session, since it needed a client of its own.
+        StdioSharingMoves: Counter = "stdio_sharing_moves" [Upstream],
         /// Child processes that ended.
         StdioExits: Counter = "stdio_exits" [Upstream, Cause],
         /// Lines from child processes that are not messages.
@@ -180,6 +210,18 @@ families! {
         StdioStderrLines: Counter = "stdio_stderr_lines" [Upstream],
         /// Lines from stderr that were not logged, since there were too many.
         StdioStderrLinesDropped: Counter = "stdio_stderr_lines_dropped" [Upstream],
+        /// Processes ended that had left the process group of the child that started them.
+        StraysEnded: Counter = "process_strays_ended" [],
+        /// Processes reaped whose parent had ended before them.
+        StraysReaped: Counter = "process_strays_reaped" [],
+        /// Processes ended at the start that a proxy before this one had left behind.
+        OrphansEnded: Counter = "process_orphans_ended" [],
+        /// Buffers lent that had been used before.
+        BufferHits: Counter = "buffers_hits" [],
+        /// Buffers lent that had to be made.
+        BufferMisses: Counter = "buffers_misses" [],
+        /// Buffers given back and not kept, since they were too large or too many.
+        BuffersDropped: Counter = "buffers_dropped" [],
         /// Connections to the endpoint opened.
         HttpConnectionsOpened: Counter = "http_pool_connections_opened" [Upstream, Endpoint],
         /// Requests to the endpoint that went over a connection used before.
@@ -192,6 +234,18 @@ families! {
         ConnectionsAccepted: Counter = "downstream_connections_accepted" [],
         /// Connections from clients turned away.
         ConnectionsRefused: Counter = "downstream_connections_refused" [],
+    }
+}
+
+families! {
+    /// Histograms that others feed at scrape time, see [`crate::Samples::histogram`].
+    pub enum Histogram {
+        /// Time from a child process's spawn to its answer to the first request.
+        StdioSpawnTime: Histogram = "stdio_spawn_time" in Seconds [Upstream],
+        /// Time that callers waited for a child process, whether they got one or not.
+        StdioAcquireTime: Histogram = "stdio_pool_acquire_time" in Seconds [Upstream],
+        /// Time that requests waited for a connection to the endpoint, whether they got one or not.
+        HttpAcquireTime: Histogram = "http_pool_acquire_time" in Seconds [Upstream, Endpoint],
     }
 }
 

@@ -1,17 +1,17 @@
 //! The families there are, what feeds them, and what may become a label.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use futures_util::{FutureExt as _, stream};
 use tidegate_service::{Body, Call, Error, EventStream, Frame, Reply};
-use tidegate_telemetry::{CONTENT_TYPE, Counter, Gauge, Label, Telemetry};
+use tidegate_telemetry::{CONTENT_TYPE, Counter, Gauge, Histogram, Label, Telemetry, Times};
 use tower::{Layer as _, service_fn};
 
 use crate::{RESULT, call, message, openmetrics::Labels, request, scrape};
 
 /// Name, type and unit of everything. Dashboards are written against these, so a change here is a
 /// change for users.
-const FAMILIES: [(&str, &str, &str); 45] = [
+const FAMILIES: [(&str, &str, &str); 68] = [
     ("process_cpu_seconds", "counter", "seconds"),
     ("process_max_fds", "gauge", ""),
     ("process_open_fds", "gauge", ""),
@@ -19,12 +19,18 @@ const FAMILIES: [(&str, &str, &str); 45] = [
     ("process_start_time_seconds", "gauge", "seconds"),
     ("process_threads", "gauge", ""),
     ("process_virtual_memory_bytes", "gauge", "bytes"),
+    ("tidegate_buffers_dropped", "counter", ""),
+    ("tidegate_buffers_held_bytes", "gauge", "bytes"),
+    ("tidegate_buffers_hits", "counter", ""),
+    ("tidegate_buffers_lent", "gauge", ""),
+    ("tidegate_buffers_misses", "counter", ""),
     ("tidegate_build_info", "gauge", ""),
     ("tidegate_downstream_connections_accepted", "counter", ""),
     ("tidegate_downstream_connections_open", "gauge", ""),
     ("tidegate_downstream_connections_refused", "counter", ""),
     ("tidegate_downstream_request_bodies_bytes", "gauge", "bytes"),
     ("tidegate_downstream_streams_open", "gauge", ""),
+    ("tidegate_http_pool_acquire_time_seconds", "histogram", "seconds"),
     ("tidegate_http_pool_connections_available", "gauge", ""),
     ("tidegate_http_pool_connections_closed", "counter", ""),
     ("tidegate_http_pool_connections_idle", "gauge", ""),
@@ -35,6 +41,9 @@ const FAMILIES: [(&str, &str, &str); 45] = [
     ("tidegate_http_pool_requests_refused", "counter", ""),
     ("tidegate_http_pool_requests_waiting", "gauge", ""),
     ("tidegate_http_requests_refused", "counter", ""),
+    ("tidegate_process_orphans_ended", "counter", ""),
+    ("tidegate_process_strays_ended", "counter", ""),
+    ("tidegate_process_strays_reaped", "counter", ""),
     ("tidegate_request_duration_seconds", "histogram", "seconds"),
     ("tidegate_request_time_to_first_item_seconds", "histogram", "seconds"),
     ("tidegate_requests", "counter", ""),
@@ -44,13 +53,27 @@ const FAMILIES: [(&str, &str, &str); 45] = [
     ("tidegate_sessions_refused", "counter", ""),
     ("tidegate_sessions_started", "counter", ""),
     ("tidegate_stdio_asks_refused", "counter", ""),
-    ("tidegate_stdio_children", "gauge", ""),
+    ("tidegate_stdio_cpu_seconds", "counter", "seconds"),
+    ("tidegate_stdio_down", "gauge", ""),
     ("tidegate_stdio_dropped_messages", "counter", ""),
     ("tidegate_stdio_exits", "counter", ""),
     ("tidegate_stdio_garbage_lines", "counter", ""),
+    ("tidegate_stdio_pool_acquire_time_seconds", "histogram", "seconds"),
+    ("tidegate_stdio_pool_processes_available", "gauge", ""),
+    ("tidegate_stdio_pool_processes_max", "gauge", ""),
+    ("tidegate_stdio_pool_refused", "counter", ""),
+    ("tidegate_stdio_pool_waiting", "gauge", ""),
+    ("tidegate_stdio_processes", "gauge", ""),
+    ("tidegate_stdio_queue_bytes", "gauge", "bytes"),
+    ("tidegate_stdio_queue_messages", "gauge", ""),
+    ("tidegate_stdio_recycled", "counter", ""),
     ("tidegate_stdio_requests_in_flight", "gauge", ""),
+    ("tidegate_stdio_resident_memory_bytes", "gauge", "bytes"),
+    ("tidegate_stdio_sharing_moves", "counter", ""),
     ("tidegate_stdio_spawn_failures", "counter", ""),
+    ("tidegate_stdio_spawn_time_seconds", "histogram", "seconds"),
     ("tidegate_stdio_spawns", "counter", ""),
+    ("tidegate_stdio_start_failures", "counter", ""),
     ("tidegate_stdio_stderr_lines", "counter", ""),
     ("tidegate_stdio_stderr_lines_dropped", "counter", ""),
     ("tidegate_stdio_violations", "counter", ""),
@@ -83,6 +106,9 @@ fn every_family_has_its_type_and_help_once_used() {
         }
         for &counter in Counter::ALL {
             samples.counter(counter, &[], 1_u64);
+        }
+        for &histogram in Histogram::ALL {
+            samples.histogram(histogram, &[], &Times { counts: &[1], ..Times::default() });
         }
     });
     let seen = scrape(&telemetry);
@@ -154,6 +180,57 @@ fn sources_are_asked_at_every_scrape_and_added_up() {
     assert_eq!(scrape(&telemetry).sum("tidegate_sessions_open", &[]), 3.0);
     drop((telemetry, held));
     assert_eq!(Arc::strong_count(&known), 1, "sources go with the last handle");
+}
+
+#[test]
+fn histograms_counted_elsewhere_are_added_bucket_by_bucket() {
+    const BOUNDS: [Duration; 2] = [Duration::from_millis(10), Duration::from_secs(1)];
+    let telemetry = Telemetry::new();
+    telemetry.register_source(|samples| {
+        let up = [(Label::Upstream, "up")];
+        let sum = Duration::from_millis(2_510);
+        let times = Times { bounds: &BOUNDS, counts: &[1, 2, 1], sum };
+        samples.histogram(Histogram::StdioSpawnTime, &up, &times);
+        samples.histogram(Histogram::StdioSpawnTime, &up, &times);
+        let none = Times { counts: &[0, 0, 0], sum: Duration::ZERO, ..times };
+        samples.histogram(Histogram::StdioAcquireTime, &up, &none);
+        // Other bounds: no bucket is lost, and the whole is right.
+        let other = Times { bounds: &BOUNDS[1..], counts: &[4, 0], sum: Duration::from_secs(4) };
+        samples.histogram(Histogram::HttpAcquireTime, &up, &times);
+        samples.histogram(Histogram::HttpAcquireTime, &up, &other);
+    });
+    let seen = scrape(&telemetry);
+    let buckets = |name: &str| {
+        let of = |bound| seen.sum(&format!("{name}_bucket"), &[("upstream", "up"), ("le", bound)]);
+        ["0.01", "1.0", "+Inf"].map(of)
+    };
+    assert_eq!(buckets("tidegate_stdio_spawn_time_seconds"), [2.0, 6.0, 8.0]);
+    assert_eq!(seen.sum("tidegate_stdio_spawn_time_seconds_sum", &[]), 5.02);
+    assert_eq!(seen.sum("tidegate_stdio_spawn_time_seconds_count", &[]), 8.0);
+    assert_eq!(buckets("tidegate_http_pool_acquire_time_seconds"), [1.0, 7.0, 8.0]);
+    assert_eq!(seen.sum("tidegate_http_pool_acquire_time_seconds_sum", &[]), 6.51);
+    assert!(!seen.families.contains_key("tidegate_stdio_pool_acquire_time_seconds"));
+}
+
+#[test]
+fn times_are_told_in_seconds_and_yes_is_one() {
+    let telemetry = Telemetry::new();
+    telemetry.register_source(|samples| {
+        for (upstream, down) in [("up", true), ("other", false)] {
+            let labels = [(Label::Upstream, upstream)];
+            samples.counter(Counter::StdioCpu, &labels, Duration::from_millis(1_250));
+            samples.counter(Counter::StdioCpu, &labels, Duration::from_millis(250));
+            samples.gauge(Gauge::StdioDown, &labels, down);
+        }
+        samples.counter(Counter::StdioCpu, &[(Label::Upstream, "idle")], Duration::ZERO);
+    });
+    let seen = scrape(&telemetry);
+    let value = |name: &str, upstream| seen.sum(name, &[("upstream", upstream)]);
+    assert_eq!(value("tidegate_stdio_cpu_seconds_total", "up"), 1.5);
+    assert_eq!(value("tidegate_stdio_cpu_seconds_total", "idle"), 0.0);
+    assert_eq!(value("tidegate_stdio_down", "up"), 1.0);
+    let no = Labels::from([("upstream".into(), "other".into())]);
+    assert_eq!(seen.samples.get(&("tidegate_stdio_down".into(), no)), Some(&0.0));
 }
 
 #[test]
