@@ -3,7 +3,8 @@
 //! One [`Front`] turns HTTP requests into [`Call`]s for the edge service and [`Reply`]s back into
 //! HTTP responses, for every protocol version at once. A [`Listener`] accepts connections for it,
 //! HTTP/1.1 and HTTP/2 with prior knowledge on the same port, and bounds every wait on a client.
-//! [`observe`] answers health and metrics on a listener of its own; it can change nothing.
+//! [`observe`] answers health and metrics on a listener of its own and [`status`] tells an operator
+//! more over a Unix socket; neither can change anything.
 //!
 //! This crate must not know upstreams, routes or configuration files, and it names no metric: it
 //! counts into [`Stats`].
@@ -40,6 +41,7 @@ pub mod listen;
 pub mod observe;
 pub mod params;
 pub mod stats;
+pub mod status;
 
 pub use crate::{
     http::Front,

@@ -12,7 +12,7 @@ struct Reserved {
     rule: &'static str,
 }
 
-const RESERVED: [Reserved; 4] = [
+const RESERVED: [Reserved; 5] = [
     Reserved {
         words: &["tokio::process", "process::Command"],
         // The pipes' types are tokio's, and upstream-stdio reads and writes them.
@@ -28,6 +28,11 @@ const RESERVED: [Reserved; 4] = [
         words: &["TcpListener"],
         owners: &["tidegate-server", "tidegate-demo", "tidegate-cli"],
         rule: "only server listens (and the demo, which cli runs)",
+    },
+    Reserved {
+        words: &["UnixListener"],
+        owners: &["tidegate-server"],
+        rule: "only server listens",
     },
     Reserved {
         words: &["Serialize", "Deserialize"],
@@ -123,6 +128,7 @@ mod tests {
             ("tidegate-process", "use std::process::Command;"),
             ("tidegate-config", "let home = std::env::var(\"HOME\");"),
             ("tidegate-server", "let listener = TcpListener::bind(a);"),
+            ("tidegate-server", "let listener = UnixListener::bind(path);"),
             ("tidegate-tape", "#[derive(Debug, Serialize)]"),
             ("tidegate-telemetry", "const NAME: &str = \"tidegate_requests\";"),
         ] {
