@@ -14,10 +14,11 @@ Examples:
   tidegate serve --upstream https://mcp.example/mcp      stand in front of an HTTP server
   tidegate serve --config tidegate.yaml                  several servers, routes, limits
   tidegate check --config tidegate.yaml                  find all mistakes before serving
+  tidegate status                                        how the running proxies are
 
 Exit codes:
   0  done; after `serve`, every call finished and everything was released
-  1  could not start, or calls had to be cut when stopping
+  1  could not start, or calls had to be cut when stopping; no proxy to ask
   2  wrong usage
   3  invalid configuration";
 
@@ -34,6 +35,24 @@ Examples:
 
 Signals:
   The first SIGTERM or SIGINT lets calls in flight finish (timeouts.drain), the second cuts them.";
+
+const STATUS_EXAMPLES: &str = "\
+Asks every proxy that keeps its state in the directory `state_dir` of the configuration. Without
+one that is `tidegate` in $XDG_RUNTIME_DIR, or `tidegate-UID` in the directory for temporary
+files, so it finds the proxies of the same user.
+
+Examples:
+  tidegate status
+  tidegate status --config tidegate.yaml                 where that file sets state_dir
+  tidegate status --json                                 a list of reports, for programs
+
+Columns:
+  STATE      down: starts kept failing, so the server is left alone for a while
+  SHARING    as configured; with `auto` also what came of it
+  HOLDS      child processes, or connections
+  IN FLIGHT  requests that are not answered yet
+  WAITING    callers that wait for a process or a connection
+  RESTARTS   processes that ended without being told to";
 
 /// A reverse proxy for the Model Context Protocol.
 ///
@@ -53,6 +72,9 @@ pub(crate) enum Command {
     Serve(ServeArgs),
     /// Report everything that is wrong with a configuration.
     Check(CheckArgs),
+    /// Show the proxies that run on this machine, and how their upstreams are.
+    #[command(after_help = STATUS_EXAMPLES)]
+    Status(StatusArgs),
     /// Look at the configuration.
     Config {
         #[command(subcommand)]
@@ -79,6 +101,16 @@ pub(crate) struct CheckArgs {
     /// A file to check; may be given several times. Without one, the environment alone is checked.
     #[arg(short, long, value_name = "FILE")]
     pub(crate) config: Vec<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct StatusArgs {
+    /// The configuration of the proxy; only its `state_dir` is looked at.
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Print the reports as JSON: a list with one object for each proxy.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Args, Debug)]

@@ -11,7 +11,7 @@
 //! ```
 //!
 //! Map: `args` is what can be typed; one module for each thing it can ask for: `serve`, `check`,
-//! `demo` (the demo server itself); `welcome` is what `serve` prints, `logging` and `runtime` are
+//! `status`, `demo` (the demo server itself); `welcome` is what `serve` prints, `logging` and `runtime` are
 //! set up before it, `exit` says how it ended.
 
 mod args;
@@ -21,6 +21,7 @@ mod exit;
 mod logging;
 mod runtime;
 mod serve;
+mod status;
 mod welcome;
 
 use std::{ffi::OsString, process::ExitCode};
@@ -54,6 +55,7 @@ fn obey(command: Command) -> Exit {
     match command {
         Command::Serve(args) => serve::serve(&args),
         Command::Check(args) => check::check(&args),
+        Command::Status(args) => status::status(&args),
         Command::Config { command: ConfigCommand::Show(args) } => check::show(&args),
         Command::DemoServer(args) => demo::serve(&args),
         Command::Completions { shell } => {

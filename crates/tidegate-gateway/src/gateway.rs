@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     census::{Census, Counted},
     lower, observe, stack,
+    status::Reporter,
     stop::{Outcome, Parts, Stop},
 };
 
@@ -78,7 +79,7 @@ impl Gateway {
     pub async fn start(config: Config) -> Result<Self, StartError> {
         let listeners = bind_all(config.listeners.iter().map(|listener| listener.address))?;
         let ops = bind_all(config.ops.iter().map(|ops| ops.address))?.pop();
-        let addresses = listeners.iter().map(Listener::address).collect();
+        let addresses: Vec<_> = listeners.iter().map(Listener::address).collect();
         let ops_address = ops.as_ref().map(Listener::address);
 
         let drain = CancellationToken::new();
@@ -105,8 +106,13 @@ impl Gateway {
             upstreams,
             ops: ops_tasks,
         };
+        let where_to = (&addresses[..], ops_address);
+        let reporter = Reporter::new(&config, where_to, counted.clone(), parts.drain.clone());
+        if let Some(directory) = &config.state_dir {
+            reporter.serve(directory, &parts.ops);
+        }
         if let Some(ops) = ops {
-            let sources = observe::sources(&telemetry, &counted, &parts.drain);
+            let sources = observe::sources(&telemetry, &counted, &reporter);
             let security = lower::security(&config);
             ops.observe(sources, security, parts.ops.stopping(), &parts.ops);
         }

@@ -24,7 +24,7 @@
 //!
 //! The map: [`gateway`] starts and holds everything, `stop` takes it down in order, `stack` says
 //! which layer a call meets when, `rules` chooses routes and filters headers, `lower` turns the
-//! configuration into each part's parameters, `observe` turns counters into metrics and health.
+//! configuration into each part's parameters, `observe` turns counters into metrics, `status` says how the proxy is.
 
 mod census;
 pub mod gateway;
@@ -32,6 +32,7 @@ mod lower;
 mod observe;
 mod rules;
 mod stack;
+mod status;
 mod stop;
 
 pub use crate::{
@@ -39,3 +40,4 @@ pub use crate::{
     gateway::{Finished, Gateway, StartError},
     stop::{Outcome, Stop},
 };
+pub use tidegate_server::status::{Answer, reports};

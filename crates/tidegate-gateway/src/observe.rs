@@ -1,28 +1,19 @@
-//! What operators see: every part's counters as metrics, and health with its reasons.
+//! What scrapers see: every part's counters as metrics, and health, which `status` tells.
 
 use std::sync::Arc;
 
-use tidegate_protocol::rpc;
-use tidegate_server::{
-    Refused,
-    observe::{Health, Sources},
-};
+use tidegate_server::{Refused, observe::Sources};
 use tidegate_telemetry::{CONTENT_TYPE, Counter, Gauge, Label, Samples, Telemetry};
-use tokio_util::sync::CancellationToken;
 
-use crate::{census::Counted, stack::Leaf};
+use crate::{census::Counted, stack::Leaf, status::Reporter};
 
 /// The sources of the ops listener.
-pub(crate) fn sources(
-    telemetry: &Telemetry,
-    counted: &Counted,
-    draining: &CancellationToken,
-) -> Sources {
+pub(crate) fn sources(telemetry: &Telemetry, counted: &Counted, reporter: &Reporter) -> Sources {
     let fed = counted.clone();
     telemetry.register_source(move |samples| feed(&fed, samples));
-    let (telemetry, counted, draining) = (telemetry.clone(), counted.clone(), draining.clone());
+    let (telemetry, reporter) = (telemetry.clone(), reporter.clone());
     Sources {
-        health: Arc::new(move || health(&counted, draining.is_cancelled())),
+        health: Arc::new(move || reporter.health()),
         metrics: Arc::new(move || telemetry.render()),
         metrics_type: CONTENT_TYPE,
     }
@@ -133,31 +124,4 @@ fn children(name: &str, stats: &tidegate_upstream_stdio::Stats, samples: &mut Sa
         let labels = [(Label::Upstream, name), (Label::Cause, cause)];
         samples.counter(Counter::StdioExits, &labels, count);
     }
-}
-
-fn health(counted: &Counted, draining: bool) -> Health {
-    let census = counted.census();
-    let mut report = format!(
-        r#"{{"live":true,"ready":{},"reason":"{}","connections":{},"streams":{},"sessions":{},"upstreams":{{"#,
-        !draining,
-        if draining { "draining" } else { "serving" },
-        census.connections,
-        census.streams,
-        census.sessions,
-    );
-    for (place, (name, leaf)) in counted.leaves.iter().enumerate() {
-        let comma = if place == 0 { "" } else { "," };
-        let (kind, detail) = match leaf {
-            Leaf::Http(http, _) => ("http", format!(r#""connections_in_use":{}"#, leases(http))),
-            Leaf::Stdio(stdio) => ("stdio", format!(r#""processes":{}"#, stdio.stats().running)),
-        };
-        report.push_str(&format!(r#"{comma}{}:{{"kind":"{kind}",{detail}}}"#, rpc::quote(name)));
-    }
-    report.push_str("}}\n");
-    Health { ready: !draining, report }
-}
-
-fn leases(http: &tidegate_upstream_http::HttpUpstream) -> usize {
-    let stats = http.stats();
-    stats.calls.in_use + stats.streams.in_use
 }

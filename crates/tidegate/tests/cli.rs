@@ -8,5 +8,7 @@ mod demo;
 mod program;
 #[path = "cli/serve.rs"]
 mod serve;
+#[path = "cli/status.rs"]
+mod status;
 #[path = "cli/usage.rs"]
 mod usage;

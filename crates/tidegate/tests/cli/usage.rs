@@ -9,6 +9,7 @@ fn help_goes_to_stdout_and_says_what_there_is() {
     for part in [
         "serve        Serve clients until a signal comes",
         "check        Report everything that is wrong with a configuration",
+        "status       Show the proxies that run on this machine, and how their upstreams are",
         "config       Look at the configuration",
         "completions  Print a completion script for a shell",
         "tidegate serve --demo",
