@@ -2,6 +2,8 @@
 
 use std::{num::NonZeroU32, time::Duration};
 
+use nix::sys::resource::{Resource, getrlimit};
+
 use super::section::{Section, Zero};
 use crate::{
     decode::{Count, Field, Span, Text},
@@ -64,11 +66,46 @@ pub(super) fn rlimits(section: &Section<'_>, field: Field<RawRlimits>) -> Option
         section.size(name, field, 16 * MIB..=65_536 * GIB)
     });
     let cpu = section.unless_off("cpu", raw.cpu, whole_seconds);
-    Some(Rlimits {
-        open_files: open_files?.map(|count| count as u64),
-        address_space: address_space?.map(|bytes| bytes as u64),
-        cpu: cpu?,
-    })
+    let open_files = open_files?.map(|count| count as u64);
+    let address_space = address_space?.map(|bytes| bytes as u64);
+    let cpu = cpu?;
+    let all = [
+        allowed(&section, "nofile", open_files, Resource::RLIMIT_NOFILE),
+        allowed(&section, "as", address_space, Resource::RLIMIT_AS),
+        allowed(&section, "cpu", cpu.map(|time| time.as_secs()), Resource::RLIMIT_CPU),
+    ];
+    all.into_iter().collect::<Option<()>>()?;
+    Some(Rlimits { open_files, address_space, cpu })
+}
+
+/// Only root can give a child more than it may have itself, and of open files nobody can give more
+/// than the system has. A start would fail on either.
+fn allowed(
+    section: &Section<'_>,
+    name: &str,
+    wanted: Option<u64>,
+    resource: Resource,
+) -> Option<()> {
+    let root = section.context.around.user() == 0;
+    let hard = getrlimit(resource).map_or(u64::MAX, |(_, hard)| hard);
+    let system = match resource {
+        Resource::RLIMIT_NOFILE => most_open_files().unwrap_or(u64::MAX),
+        _ => u64::MAX,
+    };
+    let (most, whose) = match root || system < hard {
+        true => (system, "the system allows"),
+        false => (hard, "the proxy itself may use, and only root can give more"),
+    };
+    if wanted.is_none_or(|wanted| wanted <= most) {
+        return Some(());
+    }
+    let what = format!("it is more than {most}, which is all that {whose}");
+    section
+        .refuse(name, Mismatch::new(what, "lower it, or raise the limit before the proxy starts"))
+}
+
+fn most_open_files() -> Option<u64> {
+    std::fs::read_to_string("/proc/sys/fs/nr_open").ok()?.trim().parse().ok()
 }
 
 fn sharing(section: &Section<'_>, field: Field<Text>) -> Option<Sharing> {

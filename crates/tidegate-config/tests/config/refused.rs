@@ -677,6 +677,20 @@ routes: [{ match: { path: / }, upstream: few }]
 }
 
 #[test]
+fn limits_that_the_system_would_not_take() {
+    // One more than any Linux can be told to allow for open files.
+    let yaml =
+        "upstreams: { a: { stdio: { command: [server], rlimits: { nofile: 1073741824 } } } }\n";
+    for (user, whose) in [(1000, ""), (0, "the system allows; found")] {
+        let problems = World::with_yaml(yaml).running_as(user, user).problems();
+        let place = "t.yaml:2:66: upstreams.a.stdio.rlimits.nofile: it is more than ";
+        assert!(problems.starts_with(place) && problems.contains(whose), "{problems}");
+        let help = "\n    lower it, or raise the limit before the proxy starts\n";
+        assert!(problems.ends_with(help), "{problems}");
+    }
+}
+
+#[test]
 fn bounds_of_a_url() {
     check_yaml(
         "upstreams:
