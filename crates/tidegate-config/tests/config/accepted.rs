@@ -1,5 +1,5 @@
 //! Every key reaches the configuration.
-#![expect(clippy::unwrap_used, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 use std::{collections::BTreeMap, num::NonZeroU32, path::PathBuf, time::Duration};
 
@@ -372,4 +372,61 @@ fn paths_in_a_file_start_at_the_file() {
     let Upstream::Http(http) = world.config().upstreams["a"].clone() else { panic!("not http") };
     assert_eq!(http.headers["x"], "here");
     assert!(http.ca_pem.is_some());
+}
+
+/// What is limited of this upstream, in the notation of this file.
+fn limits(world: &World) -> (Processes, Rlimits) {
+    let Upstream::Stdio(child) = world.config().upstreams["a"].clone() else { panic!("not stdio") };
+    (child.processes, child.rlimits)
+}
+
+#[test]
+fn off_is_no_limit_in_every_notation() {
+    let files = [
+        (
+            "t.yaml",
+            "version: 1
+upstreams: { a: { stdio: { command: [server], idle_timeout: off, max_age: off, max_calls: off,
+  max_rss: off, rlimits: { nofile: off, as: off, cpu: off } } } }
+",
+        ),
+        (
+            "t.toml",
+            "version = 1
+[upstreams.a.stdio]
+command = [\"server\"]
+idle_timeout = \"off\"
+max_age = \"off\"
+max_calls = \"off\"
+max_rss = \"off\"
+rlimits = { nofile = \"off\", as = \"off\", cpu = \"off\" }
+",
+        ),
+        (
+            "t.json",
+            r#"{"version": 1, "upstreams": {"a": {"stdio": {"command": ["server"],
+            "idle_timeout": "off", "max_age": "off", "max_calls": "off", "max_rss": "off",
+            "rlimits": {"nofile": "off", "as": "off", "cpu": "off"}}}}}"#,
+        ),
+    ];
+    for (name, text) in files {
+        let (processes, rlimits) = limits(&World::with_file(name, text));
+        let Processes { idle_timeout, max_age, max_calls, max_rss, .. } = processes;
+        assert_eq!((idle_timeout, max_age, max_calls, max_rss), (None, None, None, None), "{name}");
+        assert_eq!(rlimits, Rlimits::default(), "{name}");
+    }
+}
+
+#[test]
+fn a_variable_can_set_what_is_off_by_default() {
+    let world = World::with_yaml("upstreams: { a: { stdio: { command: [server] } } }\n")
+        .var("TIDEGATE__UPSTREAMS__A__STDIO__MAX_CALLS", "7")
+        .var("TIDEGATE__UPSTREAMS__A__STDIO__MAX_AGE", "8h")
+        .var("TIDEGATE__UPSTREAMS__A__STDIO__IDLE_TIMEOUT", "off")
+        .var("TIDEGATE__UPSTREAMS__A__STDIO__RLIMITS__NOFILE", "64")
+        .var("TIDEGATE__UPSTREAMS__A__STDIO__RLIMITS__AS", "1GiB");
+    let (processes, rlimits) = limits(&world);
+    assert_eq!((processes.max_calls, processes.idle_timeout), (Some(7), None));
+    assert_eq!(processes.max_age, Some(Duration::from_secs(8 * 3600)));
+    assert_eq!((rlimits.open_files, rlimits.address_space), (Some(64), Some(1 << 30)));
 }
