@@ -97,7 +97,7 @@ fn an_address_in_use_is_a_failure() {
 }
 
 /// A call of `slow` that has reported progress, hence is in flight.
-fn slow_call(running: &mut Running, seconds: u32, steps: u32) -> BufReader<TcpStream> {
+pub(crate) fn slow_call(running: &mut Running, seconds: u32, steps: u32) -> BufReader<TcpStream> {
     let lines = running.lines_until(|line| line.contains("mcp-remote"));
     let (url, _) = lines[1].trim_start().split_once(' ').unwrap();
     let address = url.strip_prefix("http://").unwrap().strip_suffix("/mcp").unwrap();

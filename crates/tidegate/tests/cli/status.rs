@@ -6,7 +6,10 @@ use std::{fs, os::unix::fs::PermissionsExt as _, process::Command};
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::program::{Ended, Program, Running};
+use crate::{
+    program::{Ended, Program, Running},
+    serve::slow_call,
+};
 
 const ANYWHERE: [&str; 5] = ["serve", "--listen", "127.0.0.1:0", "--ops", "127.0.0.1:0"];
 
@@ -206,4 +209,27 @@ fn a_proxy_that_does_not_answer_is_named_beside_the_others() {
     assert!(ended.stderr.starts_with("error: cannot ask the proxy at "), "{}", ended.stderr);
     assert!(ended.stderr.contains("state/1.sock: it hung up without a word"), "{}", ended.stderr);
     stop(running, Signal::TERM);
+}
+
+#[test]
+fn it_tells_what_a_stop_is_waiting_for() {
+    let program = Program::new();
+    let vars = [("TIDEGATE__STATE_DIR", "state")];
+    let mut running = program.start(&[&ANYWHERE[..], &["--demo"]].concat(), &vars);
+    let answer = slow_call(&mut running, 60, 600);
+    running.signal(Signal::TERM);
+    // Until the signal has arrived; if the proxy ended meanwhile, there would be nobody to ask.
+    let report = loop {
+        let ended = ask(&program, &["--json"], &vars);
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        let reports: Value = serde_json::from_str(&ended.stdout).unwrap();
+        if reports[0]["state"] == "draining" {
+            break reports[0].clone();
+        }
+    };
+    assert_eq!(report["connections"], 1, "{report}");
+    assert_eq!(report["upstreams"]["default"]["in_flight"], 1, "{report}");
+    stop(running, Signal::INT);
+    drop(answer);
+    assert!(names(&program, "state").iter().all(|name| !name.ends_with(".sock")));
 }
