@@ -228,6 +228,8 @@ families! {
         HttpConnectionsReused: Counter = "http_pool_connections_reused" [Upstream, Endpoint],
         /// Connections to the endpoint closed.
         HttpConnectionsClosed: Counter = "http_pool_connections_closed" [Upstream, Endpoint, Cause],
+        /// Connections to the endpoint that were to be kept ready and could not be opened.
+        HttpUpkeepFailures: Counter = "http_pool_upkeep_failures" [Upstream, Endpoint],
         /// Requests that got no connection to the endpoint.
         HttpRefused: Counter = "http_pool_requests_refused" [Upstream, Endpoint, Reason],
         /// Connections from clients accepted.
@@ -242,9 +244,9 @@ families! {
     pub enum Histogram {
         /// Time from a child process's spawn to its answer to the first request.
         StdioSpawnTime: Histogram = "stdio_spawn_time" in Seconds [Upstream],
-        /// Time that callers waited for a child process, whether they got one or not.
+        /// Time that callers waited for the child process they got; most do not wait.
         StdioAcquireTime: Histogram = "stdio_pool_acquire_time" in Seconds [Upstream],
-        /// Time that requests waited for a connection to the endpoint, whether they got one or not.
+        /// Time that requests waited for the connection they got to the endpoint; most do not wait.
         HttpAcquireTime: Histogram = "http_pool_acquire_time" in Seconds [Upstream, Endpoint],
     }
 }

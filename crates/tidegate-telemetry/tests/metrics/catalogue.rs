@@ -11,7 +11,7 @@ use crate::{RESULT, call, message, openmetrics::Labels, request, scrape};
 
 /// Name, type and unit of everything. Dashboards are written against these, so a change here is a
 /// change for users.
-const FAMILIES: [(&str, &str, &str); 68] = [
+const FAMILIES: [(&str, &str, &str); 69] = [
     ("process_cpu_seconds", "counter", "seconds"),
     ("process_max_fds", "gauge", ""),
     ("process_open_fds", "gauge", ""),
@@ -40,6 +40,7 @@ const FAMILIES: [(&str, &str, &str); 68] = [
     ("tidegate_http_pool_connections_reused", "counter", ""),
     ("tidegate_http_pool_requests_refused", "counter", ""),
     ("tidegate_http_pool_requests_waiting", "gauge", ""),
+    ("tidegate_http_pool_upkeep_failures", "counter", ""),
     ("tidegate_http_requests_refused", "counter", ""),
     ("tidegate_process_orphans_ended", "counter", ""),
     ("tidegate_process_strays_ended", "counter", ""),
