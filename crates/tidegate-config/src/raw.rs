@@ -135,7 +135,10 @@ pub(crate) struct RawHttp {
     pub(crate) max_connections: Field<Count>,
     pub(crate) max_waiting: Field<Count>,
     pub(crate) acquire_timeout: Field<Span>,
+    pub(crate) min_idle_connections: Field<Count>,
     pub(crate) pool_idle: Field<Span>,
+    pub(crate) max_connection_age: Field<Option<Span>>,
+    pub(crate) max_connection_requests: Field<Option<Count>>,
     pub(crate) max_response: Field<Size>,
     pub(crate) ca_file: Field<Text>,
     pub(crate) headers: Field<Named<Text>>,
@@ -172,7 +175,7 @@ pub(crate) struct RawLog {
 
 /// The full key of a name that stands in the wrong section; the first where there are several.
 pub(crate) fn home_of(name: &str) -> Option<String> {
-    const HOMES: [(&str, &[&str]); 15] = [
+    const HOMES: [(&str, &[&str]); 16] = [
         ("limits", &["max_body", "max_header_bytes", "max_header_value", "max_headers"]),
         ("limits", &["max_uri", "body_budget", "max_sessions", "max_depth", "max_batch"]),
         ("timeouts", &["first_byte", "headers", "body_idle", "keep_alive", "write_stall"]),
@@ -187,6 +190,10 @@ pub(crate) fn home_of(name: &str) -> Option<String> {
         ("upstreams.NAME.stdio.rlimits", &["nofile", "as", "cpu"]),
         ("upstreams.NAME.http", &["url", "connect_timeout", "request_timeout", "idle_timeout"]),
         ("upstreams.NAME.http", &["pool_idle", "max_response", "ca_file", "max_connections"]),
+        (
+            "upstreams.NAME.http",
+            &["max_connection_age", "max_connection_requests", "min_idle_connections"],
+        ),
         ("log", &["level", "format"]),
     ];
     let (section, _) = HOMES.iter().find(|(_, names)| names.contains(&name))?;

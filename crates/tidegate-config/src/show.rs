@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// Keys in reading order; names of the user's choice come after them, by alphabet.
-const ORDER: [&str; 73] = [
+const ORDER: [&str; 76] = [
     "version",
     "listeners",
     "ops",
@@ -54,6 +54,9 @@ const ORDER: [&str; 73] = [
     "request_timeout",
     "idle_timeout",
     "pool_idle",
+    "max_connection_age",
+    "max_connection_requests",
+    "min_idle_connections",
     "max_connections",
     "max_waiting",
     "acquire_timeout",

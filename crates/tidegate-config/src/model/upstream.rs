@@ -117,8 +117,16 @@ pub struct HttpUpstream {
     pub max_waiting: usize,
     /// How long a call waits for a connection. Default 5 s.
     pub acquire_timeout: Duration,
+    /// Connections kept ready for calls, also before the first, at most `max_connections`.
+    /// Default 0.
+    pub min_idle_connections: usize,
     /// How long an unused connection is kept. Default 60 s.
     pub pool_idle: Duration,
+    /// The age at which a connection is replaced, in use or not; its call is finished first. Off by
+    /// default.
+    pub max_connection_age: Option<Duration>,
+    /// The number of requests after which a connection is replaced. Off by default.
+    pub max_connection_requests: Option<u64>,
     /// Largest JSON answer, and largest single event of a stream, bytes. Default 16 MiB.
     pub max_response: usize,
     /// Content of `ca_file`: PEM certificates trusted besides the system's.

@@ -64,6 +64,17 @@ pub(super) fn check(
     let max_connections = section.count("max_connections", raw.max_connections, 1..=1_000_000);
     let max_waiting = section.count("max_waiting", raw.max_waiting, 0..=1_000_000);
     let acquire_timeout = section.duration("acquire_timeout", raw.acquire_timeout, Zero::Refused);
+    let max_connection_age =
+        section.unless_off("max_connection_age", raw.max_connection_age, |section, name, field| {
+            section.duration(name, field, Zero::Refused)
+        });
+    let max_connection_requests = section.unless_off(
+        "max_connection_requests",
+        raw.max_connection_requests,
+        |section, name, field| section.count(name, field, 1..=1_000_000_000_000),
+    );
+    let min_idle = section.count("min_idle_connections", raw.min_idle_connections, 0..=1_000_000);
+    let min_idle_connections = spares(&section, min_idle, max_connections);
     let max_response = section.size("max_response", raw.max_response, 1024..=1 << 30);
     Some(HttpUpstream {
         url: url?,
@@ -73,11 +84,28 @@ pub(super) fn check(
         max_connections: max_connections?,
         max_waiting: max_waiting?,
         acquire_timeout: acquire_timeout?,
+        min_idle_connections: min_idle_connections?,
         pool_idle: pool_idle?,
+        max_connection_age: max_connection_age?,
+        max_connection_requests: max_connection_requests?.map(|requests| requests as u64),
         max_response: max_response?,
         ca_pem: ca_pem?,
         headers: headers?,
     })
+}
+
+/// Connections kept open are connections.
+fn spares(section: &Section<'_>, min_idle: Option<usize>, max: Option<usize>) -> Option<usize> {
+    match (min_idle?, max) {
+        (min_idle, Some(max)) if min_idle > max => section.refuse(
+            "min_idle_connections",
+            Mismatch::new(
+                format!("it is larger than max_connections, which is {max}"),
+                "lower min_idle_connections or raise max_connections",
+            ),
+        ),
+        (min_idle, _) => Some(min_idle),
+    }
 }
 
 fn read_url(section: &Section<'_>, field: Field<Text>) -> Option<Uri> {

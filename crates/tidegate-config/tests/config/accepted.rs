@@ -75,6 +75,9 @@ upstreams:
       max_connections: 44
       max_waiting: 47
       acquire_timeout: 48s
+      min_idle_connections: 3
+      max_connection_age: 49s
+      max_connection_requests: 50
       pool_idle: 45s
       max_response: 46KiB
       ca_file: ca.pem
@@ -142,7 +145,10 @@ fn expected_remote() -> HttpUpstream {
         max_connections: 44,
         max_waiting: 47,
         acquire_timeout: seconds(48),
+        min_idle_connections: 3,
         pool_idle: seconds(45),
+        max_connection_age: Some(seconds(49)),
+        max_connection_requests: Some(50),
         max_response: 46 << 10,
         ca_pem: Some(PEM.into()),
         headers,
@@ -280,7 +286,10 @@ fn defaults() {
             max_connections: 1024,
             max_waiting: 1024,
             acquire_timeout: seconds(5),
+            min_idle_connections: 0,
             pool_idle: seconds(60),
+            max_connection_age: None,
+            max_connection_requests: None,
             max_response: 16 << 20,
             ca_pem: None,
             headers: HeaderMap::new(),

@@ -699,12 +699,23 @@ fn bounds_of_a_url() {
     http:
       max_waiting: 1000001
       acquire_timeout: off
+      max_connections: 2
+      min_idle_connections: 3
+      max_connection_age: 1
+      max_connection_requests: 0
 ",
         &[
             "t.yaml:6:20: upstreams.a.http.max_waiting: it is too large; found `1000001`",
             "write 0 to 1000000",
             "t.yaml:7:24: upstreams.a.http.acquire_timeout: not a duration; found `off`",
             "write a whole number and ms, s, m, h or d, for example 30s",
+            "t.yaml:9:29: upstreams.a.http.min_idle_connections: it is larger than \
+             max_connections, which is 2; found `3`",
+            "lower min_idle_connections or raise max_connections",
+            "t.yaml:10:27: upstreams.a.http.max_connection_age: a duration needs a unit; found `1`",
+            "write a whole number and ms, s, m, h or d, for example 30s; or off",
+            "t.yaml:11:32: upstreams.a.http.max_connection_requests: it is too small; found `0`",
+            "write 1 to 1000000000000; or off",
         ],
     );
 }

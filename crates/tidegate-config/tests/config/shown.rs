@@ -47,6 +47,9 @@ upstreams:
       request_timeout: 5m  # default
       idle_timeout: 5m  # default
       pool_idle: 60s  # default
+      max_connection_age: off  # default
+      max_connection_requests: off  # default
+      min_idle_connections: 0  # default
       max_connections: 1024  # default
       max_waiting: 1024  # default
       acquire_timeout: 5s  # default

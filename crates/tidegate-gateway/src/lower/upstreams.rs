@@ -77,6 +77,9 @@ fn http_params(
         max_waiting: http.max_waiting,
         acquire_timeout: http.acquire_timeout,
         pool_idle: http.pool_idle,
+        max_lifetime: http.max_connection_age,
+        max_uses: http.max_connection_requests,
+        min_idle: http.min_idle_connections,
         max_response: http.max_response,
         ca_pem: http.ca_pem.clone(),
         headers: http.headers.clone(),
@@ -232,7 +235,8 @@ mod tests {
     fn every_key_of_a_url_reaches_its_upstream() {
         let keys = "{url: 'http://127.0.0.1:9/x', connect_timeout: 11s, request_timeout: 12s, \
                     idle_timeout: 13s, max_connections: 14, max_waiting: 15, acquire_timeout: 16s, \
-                    pool_idle: 17s, max_response: 18KiB, headers: {k: v}}";
+                    pool_idle: 17s, max_connection_age: 19s, max_connection_requests: 20, \
+                    min_idle_connections: 3, max_response: 18KiB, headers: {k: v}}";
         let Upstream::Http(http) = upstream("HTTP", keys) else { panic!("not http") };
         let tidegate_upstream_http::Params {
             name,
@@ -244,6 +248,9 @@ mod tests {
             max_waiting,
             acquire_timeout,
             pool_idle,
+            max_lifetime,
+            max_uses,
+            min_idle,
             max_response,
             ca_pem,
             headers,
@@ -253,6 +260,7 @@ mod tests {
         assert_eq!((connect_timeout, request_timeout), (seconds(11), seconds(12)));
         assert_eq!((idle_timeout, max_connections), (seconds(13), 14));
         assert_eq!((max_waiting, acquire_timeout), (15, seconds(16)));
+        assert_eq!((max_lifetime, max_uses, min_idle), (Some(seconds(19)), Some(20), 3));
         assert_eq!((pool_idle, max_response, ca_pem), (seconds(17), 18 << 10, None));
         assert_eq!(headers["k"], "v");
     }
