@@ -3,6 +3,7 @@
 use std::{fmt, io, net::SocketAddr, time::Duration};
 
 use tidegate_config::Config;
+use tidegate_process::Spawner;
 use tidegate_server::{Front, Listener};
 use tidegate_service::{OnError, Tasks};
 use tidegate_session::{Store, StoreParams};
@@ -89,7 +90,8 @@ impl Gateway {
             max_sessions: config.limits.max_sessions,
             idle: config.timeouts.session_idle,
         });
-        let leaves = lower::leaves(&config, &upstreams)?;
+        let spawner = Spawner::new();
+        let leaves = lower::leaves(&config, &spawner, &upstreams)?;
         let routes = lower::routes(&config, &leaves)?;
         let edge = stack::edge(routes, &store, &telemetry);
         let front = Front::new(edge, lower::server(&config), drain.clone());

@@ -1,5 +1,7 @@
 //! What scrapers see: every part's counters as metrics, and health, which `status` tells.
 
+mod processes;
+
 use std::sync::Arc;
 
 use tidegate_server::{Refused, observe::Sources};
@@ -25,7 +27,7 @@ fn feed(counted: &Counted, samples: &mut Samples) {
     for (name, leaf) in &*counted.leaves {
         match leaf {
             Leaf::Http(http, endpoint) => connections(name, endpoint, &http.stats(), samples),
-            Leaf::Stdio(stdio) => children(name, &stdio.stats(), samples),
+            Leaf::Stdio(stdio) => processes::feed(name, &stdio.stats(), samples),
         }
     }
 }
@@ -90,38 +92,5 @@ fn connections(
             let labels = [upstream, endpoint, (Label::Reason, reason)];
             samples.counter(Counter::HttpRefused, &labels, count);
         }
-    }
-}
-
-fn children(name: &str, stats: &tidegate_upstream_stdio::Stats, samples: &mut Samples) {
-    let labels = [(Label::Upstream, name)];
-    samples.gauge(Gauge::StdioProcesses, &labels, stats.running);
-    samples.gauge(Gauge::StdioInFlight, &labels, stats.in_flight);
-    samples.counter(Counter::StdioSpawns, &labels, stats.spawned);
-    samples.counter(Counter::StdioSpawnFailures, &labels, stats.spawn_failed);
-    samples.counter(Counter::StdioGarbageLines, &labels, stats.garbage_lines);
-    samples.counter(Counter::StdioAsksRefused, &labels, stats.asks_refused);
-    samples.counter(Counter::StdioViolations, &labels, stats.violations);
-    samples.counter(Counter::StdioStderrLines, &labels, stats.stderr_lines);
-    samples.counter(Counter::StdioStderrLinesDropped, &labels, stats.stderr_dropped);
-    for (cause, count) in [
-        ("late_answer", stats.late_answers),
-        ("unknown_answer", stats.unknown_answers),
-        ("duplicate_answer", stats.duplicate_answers),
-        ("stray_client_answer", stats.stray_client_answers),
-        ("notification", stats.notifications_dropped),
-    ] {
-        let labels = [(Label::Upstream, name), (Label::Cause, cause)];
-        samples.counter(Counter::StdioDroppedMessages, &labels, count);
-    }
-    for (cause, count) in [
-        ("stopped", stats.exits.stopped),
-        ("finished", stats.exits.finished),
-        ("failed", stats.exits.failed),
-        ("signaled", stats.exits.signaled),
-        ("broken", stats.exits.broken),
-    ] {
-        let labels = [(Label::Upstream, name), (Label::Cause, cause)];
-        samples.counter(Counter::StdioExits, &labels, count);
     }
 }

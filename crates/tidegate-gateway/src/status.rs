@@ -6,13 +6,16 @@
 //! | key of an upstream | says |
 //! |---|---|
 //! | `kind` | `stdio` or `http` |
-//! | `sharing` | `configured`: as in the file |
+//! | `sharing` | `configured`: as in the file; `now`: what came of it; `moved_s`, `why`: if it changed |
 //! | `processes` | how many, by what they are doing |
 //! | `connections` | `in_use`, `idle`, `max` |
 //! | `in_flight` | calls that are not answered |
 //! | `waiting` | calls that wait for a process or connection |
 //! | `restarts` | processes that ended unasked, each to be replaced when it is needed |
-//! | `start_failures` | processes that could not be started |
+//! | `start_failures` | starts that failed |
+//! | `down` | `null`, or `for_s`, `retry_in_s` and `why` callers are turned away |
+//! | `last_failure` | `null`, or `ago_s`, `why` and the end of its `stderr` of a failed start |
+//! | `resident_bytes`, `cpu_s` | memory and processor time of all its processes |
 
 use std::{net::SocketAddr, path::Path, sync::Arc};
 
@@ -23,6 +26,7 @@ use tidegate_server::{
     status::{Report, StatusSocket},
 };
 use tidegate_service::Tasks;
+use tidegate_upstream_stdio::StdioUpstream;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -73,7 +77,12 @@ impl Reporter {
                 let in_use = stats.calls.in_use + stats.streams.in_use;
                 json!({ "kind": "http", "connections_in_use": in_use })
             }
-            Leaf::Stdio(stdio) => json!({ "kind": "stdio", "processes": stdio.stats().running }),
+            Leaf::Stdio(stdio) => {
+                let stats = stdio.stats();
+                let now = sharing_now(stdio);
+                let processes = stats.running;
+                json!({ "kind": "stdio", "processes": processes, "sharing": now, "down": stats.down })
+            }
         });
         let report = json!({
             "live": true,
@@ -92,7 +101,7 @@ impl Reporter {
         let census = self.counted.census();
         let upstreams = self.upstreams(|name, leaf| match leaf {
             Leaf::Http(http, _) => connections(&http.stats()),
-            Leaf::Stdio(stdio) => processes(&stdio.stats(), self.sharing(name)),
+            Leaf::Stdio(stdio) => processes(stdio, self.sharing(name)),
         });
         let report = json!({
             "version": env!("CARGO_PKG_VERSION"),
@@ -156,16 +165,59 @@ fn sharing(config: &Config) -> Vec<(String, &'static str)> {
 }
 
 /// An upstream over stdio.
-fn processes(stats: &tidegate_upstream_stdio::Stats, sharing: &str) -> Value {
-    let exits = &stats.exits;
+fn processes(stdio: &StdioUpstream, configured: &str) -> Value {
+    let stats = stdio.stats();
+    let (exits, states) = (&stats.exits, &stats.states);
+    let moved = stdio.moved();
     json!({
         "kind": "stdio",
-        "sharing": { "configured": sharing },
-        "processes": { "running": stats.running },
+        "sharing": {
+            "configured": configured,
+            "now": sharing_now(stdio),
+            "moved_s": moved.map(|moved| moved.at.elapsed().as_secs()),
+            "why": moved.map(|moved| moved.why),
+        },
+        "processes": {
+            "starting": states.starting,
+            "spare": states.spare,
+            "serving": states.serving,
+            "stopping": states.stopping,
+            "max": stats.places.max,
+        },
         "in_flight": stats.in_flight,
+        "waiting": stats.places.waiting,
         "restarts": exits.finished + exits.failed + exits.signaled + exits.broken,
-        "start_failures": stats.spawn_failed,
+        "start_failures": stats.start_failures,
+        "resident_bytes": stats.resident_bytes,
+        "cpu_s": stats.cpu.as_secs_f64(),
+        "down": down(stdio),
+        "last_failure": stdio.last_failure().map(|failure| json!({
+            "ago_s": failure.at.elapsed().as_secs(),
+            "why": failure.reason,
+            "stderr": last_lines(failure.last_words.as_deref().unwrap_or_default()),
+        })),
     })
+}
+
+fn sharing_now(stdio: &StdioUpstream) -> &'static str {
+    if stdio.shares() { "shared" } else { "session" }
+}
+
+fn down(stdio: &StdioUpstream) -> Option<Value> {
+    let down = stdio.down()?;
+    let next = down.next_try.map(|next| next.saturating_duration_since(Instant::now()));
+    Some(json!({
+        "for_s": down.since.elapsed().as_secs(),
+        "retry_in_s": next.unwrap_or_default().as_secs(),
+        "why": stdio.last_failure().map(|failure| failure.reason),
+    }))
+}
+
+/// The last of what a process said, for a page that a person reads.
+fn last_lines(words: &str) -> Vec<&str> {
+    const LINES: usize = 5;
+    let lines: Vec<&str> = words.lines().collect();
+    lines.get(lines.len().saturating_sub(LINES)..).unwrap_or_default().to_vec()
 }
 
 /// An upstream over HTTP. Calls and long streams have a pool each.

@@ -198,6 +198,8 @@ families! {
         StdioSharingMoves: Counter = "stdio_sharing_moves" [Upstream],
         /// Child processes that ended.
         StdioExits: Counter = "stdio_exits" [Upstream, Cause],
+        /// Subscriptions that went on with another process than they began with.
+        StdioResumedListens: Counter = "stdio_resumed_listens" [Upstream],
         /// Lines from child processes that are not messages.
         StdioGarbageLines: Counter = "stdio_garbage_lines" [Upstream],
         /// Messages from or for child processes that nobody could take.

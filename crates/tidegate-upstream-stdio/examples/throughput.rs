@@ -4,6 +4,7 @@
 
 use std::io::{Write as _, stdout};
 
+use tidegate_process::Spawner;
 use tidegate_protocol::{Envelope, Era};
 use tidegate_service::{Body, Call, Cx, OnError, Session, Tasks};
 use tidegate_testkit::procs::cpu_centiseconds;
@@ -36,7 +37,7 @@ fn main() {
 
 async fn measure(era: Era, calls: u64) -> f64 {
     let tasks = Tasks::default();
-    let upstream = StdioUpstream::new(params(), tasks.clone());
+    let upstream = StdioUpstream::new(params(), Spawner::new(), tasks.clone());
     let callers = Tasks::default();
     let mut sessions = Vec::new();
     for _ in 0..CALLERS {

@@ -5,13 +5,13 @@
 
 mod death;
 mod escalation;
-mod group;
+mod lease;
 mod queue;
-mod spawn;
+mod stage;
 
 use std::{
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll},
@@ -19,21 +19,25 @@ use std::{
 };
 
 use parking_lot::Mutex;
+use tidegate_pool::Usage;
+use tidegate_protocol::Envelope;
 use tokio::{
-    sync::Notify,
+    sync::{Notify, SetOnce},
     time::{Instant, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
 
+use self::stage::Staged;
 pub(crate) use self::{
     death::{Death, describe},
     escalation::{Escalation, Step as EscalationStep},
-    group::Group,
+    lease::Lease,
     queue::Queue,
-    spawn::{Alive, Host},
+    stage::Stage,
 };
 use crate::{
-    demux::{Demux, Effects, Mode, Opening, Step},
+    demux::{Demux, Effects, Mode, Opening, Owner, Step},
+    host::Host,
     params::Params,
     stats::Counters,
 };
@@ -41,17 +45,29 @@ use crate::{
 /// One process. Shared by its callers and its task.
 #[derive(Debug)]
 pub(crate) struct Child {
+    pub(crate) host: Arc<Host>,
     pub(crate) params: Arc<Params>,
     counters: Arc<Counters>,
+    pid: u32,
+    mode: Mode,
     state: Mutex<State>,
+    staged: Staged,
     last_id: AtomicU64,
     /// The task has something to write, or something to reconsider.
     work: Notify,
     /// The queue has room again, or will never have.
     room: Notify,
     stop: CancellationToken,
+    resident_bytes: AtomicU64,
+    cpu_nanos: AtomicU64,
     /// It did not do what it was started for.
     blamed: AtomicBool,
+    /// It has answered its first request.
+    answered: AtomicBool,
+    /// The session that it serves alone, as the signal of its end.
+    session: SetOnce<CancellationToken>,
+    /// The end of what it said on stderr before it died.
+    last_words: OnceLock<Arc<str>>,
 }
 
 #[derive(Debug)]
@@ -60,6 +76,9 @@ pub(crate) struct State {
     pub(crate) queue: Queue,
     /// How many callers wait for room.
     waiting: usize,
+    usage: Usage,
+    /// No more requests: it ends when those in flight have their answers.
+    retiring: bool,
     /// Nothing new is taken in: the process is being stopped.
     closing: bool,
 }
@@ -80,25 +99,144 @@ pub(crate) enum Refused {
 struct Waiting<'a>(&'a Child);
 
 impl Child {
-    /// A handle without a process; [`Host::spawn`] gives it one. `stop` ends it.
-    pub(crate) fn new(
-        params: Arc<Params>,
-        counters: Arc<Counters>,
-        mode: Mode,
-        stop: CancellationToken,
-    ) -> Self {
+    /// The handle to a process of this id, which [`Host`] has started.
+    pub(crate) fn new(host: Arc<Host>, mode: Mode, pid: u32) -> Self {
+        let (params, counters) = (Arc::clone(&host.params), Arc::clone(&host.counters));
         let demux = Demux::new(mode, params.request_timeout, Arc::clone(&counters));
-        let state = State { demux, queue: Queue::default(), waiting: 0, closing: false };
+        let state = State {
+            demux,
+            queue: Queue::default(),
+            waiting: 0,
+            usage: Usage::new(Instant::now()),
+            retiring: false,
+            closing: false,
+        };
         Self {
             params,
+            staged: Staged::new(Arc::clone(&counters)),
             counters,
+            pid,
+            mode,
             state: Mutex::new(state),
             last_id: AtomicU64::new(0),
             work: Notify::new(),
             room: Notify::new(),
-            stop,
+            stop: host.closing.child_token(),
+            resident_bytes: AtomicU64::new(0),
+            cpu_nanos: AtomicU64::new(0),
             blamed: AtomicBool::new(false),
+            answered: AtomicBool::new(false),
+            session: SetOnce::new(),
+            last_words: OnceLock::new(),
+            host,
         }
+    }
+
+    /// How its messages are attributed.
+    pub(crate) const fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// Notes how much memory its tree has resident, and how much processor time it has used.
+    pub(crate) fn measured(&self, resident_bytes: u64, cpu: Duration) {
+        self.resident_bytes.store(resident_bytes, Ordering::Relaxed);
+        let nanos = u64::try_from(cpu.as_nanos()).unwrap_or(u64::MAX);
+        let before = self.cpu_nanos.fetch_max(nanos, Ordering::Relaxed);
+        self.counters.cpu_nanos.fetch_add(nanos.saturating_sub(before), Ordering::Relaxed);
+    }
+
+    /// How much memory its tree had resident when it was last looked at.
+    pub(crate) fn resident_bytes(&self) -> u64 {
+        self.resident_bytes.load(Ordering::Relaxed)
+    }
+
+    /// The process's id.
+    pub(crate) const fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// Gives the process to one session, whose end is its end and the other way round.
+    pub(crate) fn bind(&self, session: CancellationToken) {
+        // A second session is a mistake, and the first one stands.
+        drop(self.session.set(session));
+    }
+
+    /// Waits until a session has the process for itself.
+    pub(crate) async fn bound(&self) -> &CancellationToken {
+        self.session.wait().await
+    }
+
+    /// The signal of the end of the session that the process serves alone.
+    pub(crate) fn session(&self) -> Option<&CancellationToken> {
+        self.session.get()
+    }
+
+    /// Notes what the process is doing.
+    pub(crate) fn enter(&self, stage: Stage) {
+        self.staged.enter(stage);
+    }
+
+    /// The process has answered its first request.
+    pub(crate) fn answered(&self) {
+        if !self.answered.swap(true, Ordering::Relaxed) {
+            let born = self.state.lock().usage.born;
+            self.counters.starts.observe(born.elapsed());
+            self.host.answered();
+        }
+    }
+
+    /// Whether the process has answered anything.
+    pub(crate) fn has_answered(&self) -> bool {
+        self.answered.load(Ordering::Relaxed)
+    }
+
+    /// Whether its early end is the server's fault.
+    pub(crate) fn died_young(&self) -> bool {
+        match (self.has_answered(), self.mode) {
+            // A server of the other era receives the first question this way.
+            (false, Mode::Modern) => self.is_blamed(),
+            (false, Mode::Session | Mode::Common) => true,
+            // What a session does to its own process concerns nobody else.
+            (true, Mode::Session) if self.session.get().is_some() => false,
+            (true, _) => self.state.lock().usage.born.elapsed() < crate::host::HEALTHY,
+        }
+    }
+
+    /// Keeps the end of what it said on stderr.
+    pub(crate) fn keep_last_words(&self, words: &str) {
+        if !words.is_empty() {
+            self.last_words.get_or_init(|| words.into());
+        }
+    }
+
+    /// The end of what it said on stderr, once it is dead.
+    pub(crate) fn last_words(&self) -> Option<Arc<str>> {
+        self.last_words.get().cloned()
+    }
+
+    /// How much the process was used, by what it did last and what it does now.
+    pub(crate) fn usage(&self, now: Instant) -> Usage {
+        let mut state = self.state.lock();
+        if state.demux.in_flight() > 0 {
+            state.usage.idle_since = now;
+        }
+        state.usage
+    }
+
+    /// Takes no more requests, and ends when those in flight have their answers. `false` if that
+    /// was so already.
+    pub(crate) fn retire(&self) -> bool {
+        let retired = self.change(|state, fx| {
+            if state.is_gone() || std::mem::replace(&mut state.retiring, true) {
+                return false;
+            }
+            state.demux.part_with_listens(fx);
+            true
+        });
+        if retired {
+            self.room.notify_waiters();
+        }
+        retired
     }
 
     /// A new id for a request.
@@ -118,11 +256,21 @@ impl Child {
         until: Instant,
     ) -> Result<(), Refused> {
         self.check_capacity()?;
+        let max_calls = self.params.max_calls;
         let open = |state: &mut State| {
+            if state.retiring {
+                return Err(Refused::Gone);
+            }
+            state.usage.used(opening.now);
             state.demux.open(id, opening);
             state.queue.push(line);
+            Ok(max_calls.is_some_and(|max| state.usage.uses >= max))
         };
-        self.enqueue(line.len(), until, open).await
+        let spent = self.enqueue(line.len(), until, open).await??;
+        if spent && self.retire() {
+            self.counters.recycled_calls.increment();
+        }
+        Ok(())
     }
 
     /// Changes the state once there is room for a client's message of this length.
@@ -155,16 +303,24 @@ impl Child {
 
     /// Looks and changes at once, and carries out the effects.
     pub(crate) fn change<R>(&self, act: impl FnOnce(&mut State, &mut Effects) -> R) -> R {
-        let mut fx = Effects::default();
-        let result = act(&mut self.state.lock(), &mut fx);
-        self.apply(&mut fx);
-        result
+        self.change_with(&mut Effects::default(), act)
     }
 
     /// Like [`Self::change`], with buffers of the caller's.
-    pub(crate) fn change_with(&self, fx: &mut Effects, act: impl FnOnce(&mut State, &mut Effects)) {
-        act(&mut self.state.lock(), fx);
+    pub(crate) fn change_with<R>(
+        &self,
+        fx: &mut Effects,
+        act: impl FnOnce(&mut State, &mut Effects) -> R,
+    ) -> R {
+        let mut state = self.state.lock();
+        let result = act(&mut state, fx);
+        let over = state.retiring && state.demux.in_flight() == 0;
+        drop(state);
         self.apply(fx);
+        if over {
+            self.stop.cancel();
+        }
+        result
     }
 
     /// Looks and changes at once, where there can be no effects.
@@ -175,6 +331,12 @@ impl Child {
     /// What the reader of a request finds.
     pub(crate) fn poll(&self, id: u64, cx: &Context<'_>) -> Poll<Step> {
         self.state.lock().demux.poll(id, cx)
+    }
+
+    /// A client takes back its own requests.
+    pub(crate) fn cancel(&self, owner: Owner, note: &Envelope) {
+        let now = Instant::now();
+        self.change(|state, fx| state.demux.client_cancels(owner, note, now, fx));
     }
 
     /// The reader of a request has left.
@@ -201,7 +363,17 @@ impl Child {
     /// Whether the process takes calls, as far as is known.
     pub(crate) fn is_up(&self) -> bool {
         let state = self.state.lock();
-        !state.closing && state.demux.death().is_none()
+        !state.retiring && !state.is_gone()
+    }
+
+    /// Whether the process can be talked to at all, as far as is known.
+    pub(crate) fn is_alive(&self) -> bool {
+        !self.state.lock().is_gone()
+    }
+
+    /// What waits to be written to it: messages and bytes.
+    pub(crate) fn queued(&self) -> (usize, usize) {
+        self.state.lock().queue.size()
     }
 
     /// Begins the end of the process, which its task carries out.
@@ -220,6 +392,7 @@ impl Child {
 
     /// Refuses everything new.
     pub(crate) fn close(&self) {
+        self.enter(Stage::Stopping);
         self.change(|state, fx| {
             state.closing = true;
             state.demux.close_listeners(fx);
@@ -247,6 +420,9 @@ impl Child {
     }
 
     fn apply(&self, fx: &mut Effects) {
+        if let Some(need) = fx.need.take() {
+            self.host.needs_client(need);
+        }
         if !fx.lines.is_empty() {
             let mut state = self.state.lock();
             if state.demux.death().is_none() {
@@ -269,7 +445,7 @@ impl Child {
     /// in flight wait for.
     fn check_capacity(&self) -> Result<(), Refused> {
         let state = self.state.lock();
-        if state.is_gone() {
+        if state.retiring || state.is_gone() {
             Err(Refused::Gone)
         } else if state.demux.in_flight() + state.waiting >= self.params.max_in_flight {
             Err(Refused::Full)

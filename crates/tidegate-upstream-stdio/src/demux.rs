@@ -3,7 +3,7 @@
 //! Everything that crosses the pipe is known here under an id of ours: the clients' requests, their
 //! progress tokens and subscriptions, and the server's own requests. Ids are never reused. What
 //! cannot be attributed goes to the one client of a session's process, and to nobody where many
-//! clients share a process.
+//! clients share a process; only that a list has changed concerns them all.
 //!
 //! The owner feeds in messages and moments, and carries out the [`Effects`]. Readers poll for what
 //! is theirs and leave a waker.
@@ -11,6 +11,7 @@
 mod asks;
 mod listeners;
 mod mailbox;
+mod need;
 mod notes;
 #[cfg(test)]
 mod tests;
@@ -25,6 +26,7 @@ use std::{
 use tidegate_protocol::{Bytes, Envelope, Field, Id, Kind, rpc};
 use tokio::time::Instant;
 
+pub(crate) use self::need::Need;
 use self::{
     asks::Ask,
     listeners::Listeners,
@@ -44,8 +46,10 @@ const ECHO: Duration = Duration::from_secs(300);
 pub(crate) enum Mode {
     /// One legacy session owns the process.
     Session,
+    /// Many legacy sessions share the process, which was told that its client can do nothing.
+    Common,
     /// Modern requests of many clients share the process.
-    Shared,
+    Modern,
 }
 
 /// The state of one process's conversation.
@@ -80,11 +84,18 @@ pub(crate) struct Effects {
     pub(crate) lines: Vec<Bytes>,
     /// Readers that have something to read.
     pub(crate) wake: Vec<Waker>,
+    /// The server has shown that it needs a client that can do this.
+    pub(crate) need: Option<Need>,
 }
+
+/// Whose a request or a stream is, where sessions share a process: a number of the session's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Owner(pub(crate) u64);
 
 /// A client's request, as it is opened.
 #[derive(Debug)]
 pub(crate) struct Opening {
+    pub(crate) owner: Owner,
     /// The client's id.
     pub(crate) client_id: Id,
     /// The client's progress token.
@@ -124,6 +135,7 @@ pub(crate) enum Step {
 
 #[derive(Debug)]
 struct Call {
+    owner: Owner,
     client_id: Id,
     token: Option<Id>,
     nature: Nature,
@@ -182,10 +194,11 @@ impl Demux {
         self.newest = self.newest.max(id);
         self.in_flight += 1;
         self.counters.in_flight.fetch_add(1, Ordering::Relaxed);
-        let Opening { client_id, token, nature, task, logs, now } = opening;
+        let Opening { owner, client_id, token, nature, task, logs, now } = opening;
         let mailbox = Mailbox::default();
         let phase = Phase::Open;
         let call = Call {
+            owner,
             client_id,
             token,
             nature,
@@ -204,6 +217,9 @@ impl Demux {
         match message.kind() {
             Kind::Response | Kind::Error => {
                 let id = message.id();
+                if self.mode == Mode::Common {
+                    fx.need = fx.need.or_else(|| Need::told_by(&message));
+                }
                 self.answered(id.as_ref(), Step::Answer(message), fx);
             }
             Kind::Notification => self.notified(message, now, fx),
@@ -244,7 +260,7 @@ impl Demux {
         let unread = std::mem::take(&mut call.mailbox);
         if !call.is_unanswered() {
             self.calls.remove(&id);
-        } else if self.mode == Mode::Session {
+        } else if self.mode != Mode::Modern {
             call.phase = Phase::Left;
             self.overdue.push_back((now + self.patience, id));
         } else {
@@ -258,8 +274,7 @@ impl Demux {
         let Some(call) = self.calls.remove(&id) else { return };
         if call.is_unanswered() {
             if call.nature != Nature::Handshake {
-                let params = format!(r#"{{"requestId":{id}}}"#);
-                fx.lines.push(rpc::notification("notifications/cancelled", &params));
+                fx.lines.push(cancelled(id));
             }
             self.bury(id, call.logs, now);
         }
@@ -280,11 +295,21 @@ impl Demux {
 
     /// A client takes back requests that it knows by this id. Returns what to tell the process.
     ///
-    /// A client that uses one id for several requests at a time means all of them.
-    pub(crate) fn client_cancels(&mut self, note: &Envelope, now: Instant, fx: &mut Effects) {
+    /// A client that uses one id for several requests at a time means all of them, but never those
+    /// of another session.
+    pub(crate) fn client_cancels(
+        &mut self,
+        owner: Owner,
+        note: &Envelope,
+        now: Instant,
+        fx: &mut Effects,
+    ) {
         let Some(client_id) = note.cancelled_request() else { return };
         let meant = |call: &Call| {
-            call.is_unanswered() && call.nature != Nature::Handshake && call.client_id == client_id
+            call.is_unanswered()
+                && call.nature != Nature::Handshake
+                && call.owner == owner
+                && call.client_id == client_id
         };
         let mut ids: Vec<u64> =
             self.calls.iter().filter(|(_, call)| meant(call)).map(|(id, _)| *id).collect();
@@ -311,6 +336,17 @@ impl Demux {
         self.overdue.clear();
         self.outbox = Mailbox::default();
         self.close_listeners(fx);
+    }
+
+    /// The process will be replaced: subscriptions, which would never end by themselves, are to
+    /// go on with the next one.
+    pub(crate) fn part_with_listens(&mut self, fx: &mut Effects) {
+        let open: Vec<u64> =
+            self.calls.keys().copied().filter(|id| self.is_open_listen(*id)).collect();
+        for id in open {
+            fx.lines.push(cancelled(id));
+            self.end(id, Step::Dead(Arc::new(Death::Replaced)), fx);
+        }
     }
 
     /// When [`Self::tick`] has something to do.
@@ -442,6 +478,11 @@ impl Demux {
             Put::Refused(item) => Some(item),
         }
     }
+}
+
+/// Tells the process that nobody waits for an answer.
+fn cancelled(id: u64) -> Bytes {
+    rpc::notification("notifications/cancelled", &format!(r#"{{"requestId":{id}}}"#))
 }
 
 impl Drop for Demux {

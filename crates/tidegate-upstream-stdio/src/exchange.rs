@@ -23,7 +23,7 @@ use tokio::time::{self, Instant, Sleep};
 
 use crate::{
     child::{Child, Death, Refused},
-    demux::{Nature, Opening, Step},
+    demux::{Nature, Opening, Owner, Step},
 };
 
 /// How often an open-ended wait looks around; it has nothing to see.
@@ -36,6 +36,15 @@ pub(crate) struct Patience {
     pub(crate) silence: Duration,
     /// When it must be over.
     pub(crate) deadline: Option<Instant>,
+}
+
+/// Who asks, and how that is to be understood.
+#[derive(Clone, Debug)]
+pub(crate) struct Caller {
+    /// The client's id of the request.
+    pub(crate) id: Id,
+    pub(crate) owner: Owner,
+    pub(crate) era: Era,
 }
 
 /// A request that was queued and is not over.
@@ -79,14 +88,14 @@ impl Exchange {
     pub(crate) async fn start(
         child: Arc<Child>,
         request: &Envelope,
-        client_id: Id,
-        era: Era,
+        caller: Caller,
         patience: Patience,
     ) -> Result<Self, Refused> {
         let started = Instant::now();
         let id = child.mint();
-        let client_id = keep(request, &client_id);
-        let opening = opening(request, &client_id, era, started);
+        let caller = Caller { id: keep(request, &caller.id), ..caller };
+        let opening = opening(request, &caller, started);
+        let Caller { id: client_id, era, .. } = caller;
         let nature = opening.nature;
         let line = rekeyed(request, id, opening.token.as_ref());
         child.open(id, line.bytes(), opening, patience.until(started)).await?;
@@ -235,6 +244,18 @@ impl Stream for Rest {
     }
 }
 
+impl Caller {
+    /// The one client of a session's own process.
+    pub(crate) const fn alone(id: Id) -> Self {
+        Self { id, owner: Owner(0), era: Era::Legacy }
+    }
+
+    /// A modern client, of whom a process knows nothing from before.
+    pub(crate) const fn modern(id: Id) -> Self {
+        Self { id, owner: Owner(0), era: Era::Modern }
+    }
+}
+
 impl Patience {
     /// When to give up on something that begins now.
     pub(crate) fn until(&self, now: Instant) -> Instant {
@@ -256,8 +277,9 @@ fn keep(request: &Envelope, id: &Id) -> Id {
     if request.len() > 4096 { id.detach() } else { id.clone() }
 }
 
-fn opening(request: &Envelope, client_id: &Id, era: Era, now: Instant) -> Opening {
+fn opening(request: &Envelope, caller: &Caller, now: Instant) -> Opening {
     let method = request.method();
+    let era = caller.era;
     let (nature, task) = match (era, method.as_deref().unwrap_or_default()) {
         (Era::Legacy, "initialize") => (Nature::Handshake, None),
         (Era::Legacy, "tasks/result") => {
@@ -267,7 +289,8 @@ fn opening(request: &Envelope, client_id: &Id, era: Era, now: Instant) -> Openin
         _ => (Nature::Plain, None),
     };
     Opening {
-        client_id: client_id.clone(),
+        owner: caller.owner,
+        client_id: caller.id.clone(),
         token: request.progress_token().map(|token| keep(request, &token)),
         nature,
         task,

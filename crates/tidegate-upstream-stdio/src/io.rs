@@ -9,19 +9,24 @@ mod stderr;
 use std::{io::Result as IoResult, process::ExitStatus, sync::Arc, time::Duration};
 
 use bytes::{Buf as _, BytesMut};
+use tidegate_process::{Pipes, Process};
 use tokio::{
     io::AsyncWriteExt as _,
-    process::{Child as Process, ChildStderr, ChildStdin, ChildStdout},
+    process::{ChildStderr, ChildStdin, ChildStdout},
     time::{self, Instant},
 };
-use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use self::{
     input::{Input, Pipe},
     stderr::Log,
 };
-use crate::child::{Alive, Child, Death, Escalation, EscalationStep, Group, describe};
+use crate::{
+    child::{Child, Death, Escalation, EscalationStep, Stage, describe},
+    host::Alive,
+    stats::Failure,
+    upkeep,
+};
 
 /// How long the exit status may lag behind the end of a pipe, or the last output behind the exit.
 const LAG: Duration = Duration::from_millis(50);
@@ -29,21 +34,11 @@ const LAG: Duration = Duration::from_millis(50);
 /// A moment that does not come.
 const NEVER: Duration = Duration::from_secs(86_400 * 365);
 
-/// The ends of the pipes.
-#[derive(Debug)]
-pub(crate) struct Pipes {
-    pub(crate) stdin: ChildStdin,
-    pub(crate) stdout: ChildStdout,
-    pub(crate) stderr: ChildStderr,
-}
-
-/// The task's state. Dropping it kills the process and its group.
+/// The task's state. Dropping it kills the process and its tree.
 #[derive(Debug)]
 pub(crate) struct Io {
     child: Arc<Child>,
     pid: u32,
-    // Before the process: its number is the group's, and must not be reaped first.
-    group: Group,
     process: Process,
     stdin: Option<ChildStdin>,
     stdout: Pipe<ChildStdout>,
@@ -54,27 +49,18 @@ pub(crate) struct Io {
     escalation: Escalation,
     /// Something is wrong that an exit would explain better: when to wait no longer, and what.
     fault: Option<(Instant, Death)>,
-    /// Cancelled when the session is over, by whoever notices first.
-    over: CancellationToken,
+    /// When to look how much the tree uses.
+    measure_at: Instant,
     // Last: whoever waits for zero may rely on everything above being gone.
     _alive: Alive,
 }
 
 impl Io {
-    pub(crate) fn new(
-        child: Arc<Child>,
-        process: Process,
-        group: Group,
-        pipes: Pipes,
-        over: CancellationToken,
-        alive: Alive,
-    ) -> Self {
-        let pid = process.id().unwrap_or_default();
+    pub(crate) fn new(child: Arc<Child>, process: Process, pipes: Pipes, alive: Alive) -> Self {
         let escalation = Escalation::new(child.params.stop_grace);
         Self {
-            pid,
+            pid: child.pid(),
             process,
-            group,
             stdin: Some(pipes.stdin),
             stdout: Pipe::new(pipes.stdout),
             stderr: Pipe::new(pipes.stderr),
@@ -83,7 +69,7 @@ impl Io {
             log: Log::default(),
             escalation,
             fault: None,
-            over,
+            measure_at: Instant::now() + upkeep::measuring(&child.params),
             child,
             _alive: alive,
         }
@@ -99,8 +85,8 @@ impl Io {
     async fn converse(&mut self) -> IoResult<ExitStatus> {
         let child = Arc::clone(&self.child);
         let mut stop = std::pin::pin!(child.stopping().cancelled());
-        let over = self.over.clone();
-        let mut over = std::pin::pin!(over.cancelled());
+        // Of the session, once there is one.
+        let mut over = std::pin::pin!(session_over(&child));
         let mut timer = std::pin::pin!(time::sleep(NEVER));
         let mut armed = None;
         loop {
@@ -150,7 +136,7 @@ impl Io {
             self.stdin = None;
         }
         let fault = self.fault.as_ref().map(|(due, _)| *due);
-        due.into_iter().chain(fault).chain(self.escalation.due()).min()
+        due.into_iter().chain([self.measure_at]).chain(fault).chain(self.escalation.due()).min()
     }
 
     fn wrote(&mut self, written: IoResult<usize>) {
@@ -172,7 +158,7 @@ impl Io {
             self.child.die(&Arc::new(Death::Oversized(self.child.params.max_line)));
             self.child.close();
             self.escalation.kill();
-            self.group.kill();
+            self.process.kill();
         }
     }
 
@@ -196,12 +182,16 @@ impl Io {
 
     fn tick(&mut self, now: Instant) {
         self.child.change(|state, fx| state.demux.tick(now, fx));
+        if self.measure_at <= now {
+            self.measure_at = now + upkeep::measuring(&self.child.params);
+            self.measure();
+        }
         if self.fault.as_ref().is_some_and(|(due, _)| *due <= now)
             && let Some((_, death)) = self.fault.take()
         {
             if !self.escalation.has_begun() {
                 self.child.die(&Arc::new(death));
-                self.over.cancel();
+                self.end_session();
             }
             self.ask_to_end();
         }
@@ -210,11 +200,11 @@ impl Io {
                 debug!(upstream = %self.child.params.name, pid = self.pid, "sending SIGTERM");
                 self.stdin = None;
                 self.writing.clear();
-                self.group.terminate();
+                self.process.terminate();
             }
             Some(EscalationStep::Kill) => {
                 debug!(upstream = %self.child.params.name, pid = self.pid, "sending SIGKILL");
-                self.group.kill();
+                self.process.kill();
             }
             None => (),
         }
@@ -223,7 +213,7 @@ impl Io {
     /// The process is gone and reaped. Ends its group, reads what it left, and tells everybody.
     async fn see_out(&mut self, status: IoResult<ExitStatus>) {
         let stopped = self.escalation.has_begun();
-        self.group.bury();
+        self.process.bury();
         self.stdin = None;
         let until = Instant::now() + LAG;
         while let Ok(true) = time::timeout_at(until, self.stdout.read_open()).await {
@@ -237,9 +227,41 @@ impl Io {
             Ok(status) if !stopped => Death::Ended(*status),
             Ok(_) | Err(_) => Death::Stopped,
         };
+        self.child.keep_last_words(&self.log.tail());
         self.child.die(&Arc::new(death));
-        self.over.cancel();
+        self.end_session();
+        self.judge(&status, stopped);
         self.report(status, stopped);
+    }
+
+    fn measure(&self) {
+        if let Some(usage) = self.process.usage() {
+            self.child.measured(usage.resident, usage.cpu);
+        }
+    }
+
+    fn end_session(&self) {
+        if let Some(session) = self.child.session() {
+            session.cancel();
+        }
+    }
+
+    /// Tells what the end says about the server.
+    fn judge(&self, status: &IoResult<ExitStatus>, stopped: bool) {
+        let child = &self.child;
+        let broken = status.is_err() || !stopped;
+        if (broken || child.is_blamed()) && child.died_young() {
+            let reason = match (child.is_blamed(), child.has_answered()) {
+                (true, false) => "it did not answer in time",
+                (false, false) => "it ended before it answered",
+                (_, true) => "it ended soon after it had answered",
+            };
+            child.host.failed(Failure::now(reason, child.last_words()));
+        } else if child.has_answered() {
+            child.host.lived_well();
+        } else {
+            child.host.abandoned();
+        }
     }
 
     fn report(&self, status: IoResult<ExitStatus>, stopped: bool) {
@@ -267,6 +289,17 @@ impl Io {
             let stderr = self.log.tail();
             warn!(upstream = %name, pid, ended, broken, ?stderr, "server process ended");
         }
+    }
+}
+
+/// Ends when the session does that the process serves alone; not before there is one.
+async fn session_over(child: &Child) {
+    child.bound().await.cancelled().await;
+}
+
+impl Drop for Io {
+    fn drop(&mut self) {
+        self.child.enter(Stage::Gone);
     }
 }
 

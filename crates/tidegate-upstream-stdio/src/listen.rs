@@ -9,7 +9,7 @@ use std::{
 use futures_core::Stream;
 use tidegate_service::{Error, EventStream, Frame};
 
-use crate::child::Child;
+use crate::{child::Child, demux::Owner};
 
 /// One open stream. It ends with the session or the process.
 struct Listen {
@@ -18,8 +18,8 @@ struct Listen {
 }
 
 /// Opens a stream; what has been waiting for one comes first.
-pub(crate) fn listen(child: Arc<Child>) -> EventStream {
-    let key = child.look(|state| state.demux.listen());
+pub(crate) fn listen(child: Arc<Child>, owner: Owner) -> EventStream {
+    let key = child.look(|state| state.demux.listen(owner));
     EventStream::new(Listen { child, key })
 }
 

@@ -30,11 +30,11 @@ pub struct Params {
     pub max_waiting: usize,
     /// How long a caller waits for one of [`Self::max_processes`] to come free.
     pub acquire_timeout: Duration,
-    /// How many initialized processes are kept ready for new sessions. Only where sessions have a
-    /// process each.
+    /// How many processes are kept ready for new sessions, greeted as the latest clients were. Only
+    /// where sessions have a process each.
     pub min_idle: u32,
-    /// How long a process that nobody uses is kept: a shared one without calls, or a spare beyond
-    /// [`Self::min_idle`].
+    /// How long a shared process without calls is kept. A session's own process is kept as long as
+    /// the session, and spares until they are taken.
     pub idle_timeout: Option<Duration>,
     /// How old a process gets before it is replaced.
     pub max_age: Option<Duration>,

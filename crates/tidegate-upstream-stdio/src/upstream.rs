@@ -7,34 +7,94 @@ use std::{
     task::{Context, Poll},
 };
 
+use tidegate_process::Spawner;
 use tidegate_protocol::Era;
-use tidegate_service::{Call, Error, Reply, Tasks};
+use tidegate_service::{Call, Error, OnError, Reply, Tasks};
 use tower::Service;
 
-use crate::{child::Host, params::Params, session, share::Share, stats::Stats};
+use crate::{
+    host::Host,
+    legacy::{self, Commons},
+    modern::Modern,
+    params::Params,
+    spares::{self, Spares},
+    stats::{Down, Failure, Moved, Stats},
+    upkeep,
+};
 
 /// An MCP server that runs as child processes of this one. Clones share them.
 ///
-/// Legacy sessions get a process each, which is bound to the session; modern calls share one.
+/// Legacy sessions get a process each, which is bound to the session, or share one (see
+/// [`crate::Sharing`]); modern calls share one.
 #[derive(Clone, Debug)]
-pub struct StdioUpstream {
+pub struct StdioUpstream(Arc<Parts>);
+
+#[derive(Debug)]
+struct Parts {
     host: Arc<Host>,
-    share: Arc<Share>,
+    spares: Arc<Spares>,
+    commons: Commons,
+    modern: Arc<Modern>,
 }
 
 impl StdioUpstream {
-    /// Makes the upstream. Nothing is started until the first call. When `tasks` stop, so do all
-    /// processes.
+    /// Makes the upstream. Nothing is started until the first call, but the spares that
+    /// [`Params::min_idle`] asks for. Processes are started by `spawner`, which upstreams may share.
+    /// When `tasks` stop, so do all processes.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime.
     #[must_use]
-    pub fn new(params: Params, tasks: Tasks) -> Self {
-        let host = Arc::new(Host::new(params, tasks));
-        Self { share: Arc::new(Share::new(Arc::clone(&host))), host }
+    pub fn new(params: Params, spawner: Spawner, tasks: Tasks) -> Self {
+        let host = Arc::new(Host::new(params, spawner, tasks));
+        let spares = Arc::new(Spares::new(Arc::clone(&host)));
+        let commons = Commons::new(Arc::clone(&spares));
+        let modern = Arc::new(Modern::new(Arc::clone(&spares)));
+        let parts = Arc::new(Parts { host, spares, commons, modern });
+        parts.look_after();
+        Self(parts)
     }
 
     /// What happened so far.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        self.host.counters.snapshot()
+        let host = &self.0.host;
+        let queued = host.children().into_iter().map(|child| child.queued());
+        let (queued_messages, queued_bytes) =
+            queued.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+        Stats {
+            places: host.gate.stats(),
+            queued_messages,
+            queued_bytes,
+            down: host.down().is_some(),
+            ..host.counters.snapshot()
+        }
+    }
+
+    /// Since when, and why, sessions have a process each where they shared one before
+    /// ([`crate::Sharing::Auto`]).
+    #[must_use]
+    pub fn moved(&self) -> Option<Moved> {
+        self.0.host.moved()
+    }
+
+    /// Since when callers are turned away because starts keep failing, if so.
+    #[must_use]
+    pub fn down(&self) -> Option<Down> {
+        self.0.host.down()
+    }
+
+    /// Whether new sessions share a process now.
+    #[must_use]
+    pub fn shares(&self) -> bool {
+        self.0.host.shares()
+    }
+
+    /// The last start that failed.
+    #[must_use]
+    pub fn last_failure(&self) -> Option<Failure> {
+        self.0.host.last_failure()
     }
 
     /// Ends every process and refuses every call from now on.
@@ -46,8 +106,35 @@ impl StdioUpstream {
     ///
     /// The request to stop stands even if the wait is dropped; waiting again resumes it.
     pub async fn stop(&self) {
-        self.host.closing.cancel();
-        self.host.all_ended().await;
+        self.0.host.close();
+        self.0.spares.clear();
+        self.0.host.all_ended().await;
+    }
+}
+
+impl Parts {
+    fn look_after(self: &Arc<Self>) {
+        let tasks = &self.host.tasks;
+        let (host, parts) = (Arc::downgrade(&self.host), Arc::downgrade(self));
+        tasks.spawn("stdio upkeep", OnError::Log, async move {
+            let tidy = || match parts.upgrade() {
+                Some(parts) => {
+                    parts.modern.tidy();
+                    parts.commons.tidy();
+                    true
+                }
+                None => false,
+            };
+            upkeep::run(host, tidy).await;
+            Ok(())
+        });
+        if self.host.params.min_idle > 0 {
+            let (spares, wanted) = (Arc::downgrade(&self.spares), Arc::clone(self.spares.wanted()));
+            tasks.spawn("stdio spares", OnError::Log, async move {
+                spares::keep(spares, wanted).await;
+                Ok(())
+            });
+        }
     }
 }
 
@@ -64,12 +151,14 @@ impl Service<Call> for StdioUpstream {
         let Call { operation, cx } = call;
         match cx.era {
             Era::Legacy => {
-                let host = Arc::clone(&self.host);
-                Box::pin(async move { session::serve(&host, operation, cx).await })
+                let parts = Arc::clone(&self.0);
+                Box::pin(async move {
+                    legacy::serve(&parts.spares, &parts.commons, operation, cx).await
+                })
             }
             Era::Modern => {
-                let share = Arc::clone(&self.share);
-                Box::pin(async move { share.serve(operation, cx).await })
+                let modern = Arc::clone(&self.0.modern);
+                Box::pin(async move { modern.serve(operation, cx).await })
             }
         }
     }

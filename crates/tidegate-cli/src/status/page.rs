@@ -95,7 +95,7 @@ fn notes(name: &str, upstream: &Value) -> Vec<String> {
     let ago =
         |pointer: &str| number(upstream, pointer).map_or_else(|| "some time".to_owned(), span);
     let mut notes = Vec::new();
-    if upstream.pointer("/sharing/moved_s").is_some() {
+    if number(upstream, "/sharing/moved_s").is_some() {
         let (moved, why) = (ago("/sharing/moved_s"), at(upstream, "/sharing/why"));
         notes.push(format!("{name}: moved to a process per session {moved} ago: {why}"));
     }

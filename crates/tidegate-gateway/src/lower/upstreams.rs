@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use tidegate_config::{Config, Upstream as Configured};
+use tidegate_process::Spawner;
 use tidegate_service::Tasks;
 use tidegate_upstream_http::HttpUpstream;
 use tidegate_upstream_stdio::{Rlimits, Sharing, StdioUpstream};
@@ -14,7 +15,11 @@ use crate::{
 };
 
 /// Sets every upstream up. None is contacted yet.
-pub(crate) fn leaves(config: &Config, tasks: &Tasks) -> Result<Vec<(Arc<str>, Leaf)>, StartError> {
+pub(crate) fn leaves(
+    config: &Config,
+    spawner: &Spawner,
+    tasks: &Tasks,
+) -> Result<Vec<(Arc<str>, Leaf)>, StartError> {
     config
         .upstreams
         .iter()
@@ -28,7 +33,8 @@ pub(crate) fn leaves(config: &Config, tasks: &Tasks) -> Result<Vec<(Arc<str>, Le
                     Leaf::Http(http, endpoint.into())
                 }
                 Configured::Stdio(stdio) => {
-                    Leaf::Stdio(StdioUpstream::new(stdio_params(&key, stdio), tasks.clone()))
+                    let params = stdio_params(&key, stdio);
+                    Leaf::Stdio(StdioUpstream::new(params, spawner.clone(), tasks.clone()))
                 }
             };
             Ok((key, leaf))

@@ -11,6 +11,8 @@ pub(crate) enum Death {
     Ended(ExitStatus),
     /// We ended it: the session is over, or the upstream stops.
     Stopped,
+    /// It goes on for those who wait for answers; whoever wanted to stay goes to the next one.
+    Replaced,
     /// It closed its stdout, so that no answer can come.
     Silent,
     /// It closed its stdin, so that nothing can be asked.
@@ -38,6 +40,7 @@ impl Death {
                  the outcome of the call is unknown"
                     .into(),
             ),
+            Self::Replaced => (Kind::Died, "the server process is being replaced".into()),
             Self::Silent => (
                 Kind::Died,
                 "the server process closed its output before it answered; \

@@ -37,6 +37,11 @@ impl Queue {
         self.chunks.is_empty()
     }
 
+    /// How many messages and bytes wait.
+    pub(crate) const fn size(&self) -> (usize, usize) {
+        (self.lines, self.bytes)
+    }
+
     /// Whether a client's message of this length may be queued.
     pub(crate) fn has_room(&self, length: usize) -> bool {
         self.is_empty() || (self.bytes + length < MAX_BYTES && self.lines < MAX_LINES)

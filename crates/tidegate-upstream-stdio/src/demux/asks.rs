@@ -3,7 +3,7 @@
 use tidegate_protocol::{Bytes, Envelope, Field, Id, rpc};
 use tokio::time::Instant;
 
-use super::{Demux, Effects, Item, Mailbox, Mode};
+use super::{Demux, Effects, Item, Mailbox, Mode, Need};
 
 /// How many questions one server may have open. A client answers a handful.
 const MAX_ASKS: usize = 256;
@@ -31,12 +31,10 @@ impl Demux {
     /// The process asks something.
     pub(super) fn asked(&mut self, message: &Envelope, now: Instant, fx: &mut Effects) {
         let Some(server_id) = message.id().map(|id| id.detach()) else { return };
-        if self.mode == Mode::Shared {
-            self.counters.violations.increment();
-            let code = rpc::code::METHOD_NOT_FOUND;
-            let answer = rpc::error(Some(&server_id), code, "a modern server cannot ask", None);
-            fx.lines.push(answer);
-            return;
+        match self.mode {
+            Mode::Session => (),
+            Mode::Common => return self.asked_by_common(message, &server_id, fx),
+            Mode::Modern => return self.forbid(&server_id, "a modern server cannot ask", fx),
         }
         let place = self.place_of_ask(message);
         if place == Place::Outbox && message.method().as_deref() == Some("ping") {
@@ -53,6 +51,24 @@ impl Demux {
             return self.refuse(Some(id), fx);
         }
         self.place(place, Item { envelope, ask: Some(id), since: now }, fx);
+    }
+
+    /// A process of many sessions asks, though its client can do nothing.
+    fn asked_by_common(&mut self, message: &Envelope, server_id: &Id, fx: &mut Effects) {
+        let method = message.method();
+        match method.as_deref().unwrap_or_default() {
+            "ping" => fx.lines.push(rpc::result(server_id, "{}")),
+            method => {
+                fx.need = fx.need.or_else(|| Some(Need::of_method(method)));
+                self.forbid(server_id, "the client has no such capability", fx);
+            }
+        }
+    }
+
+    fn forbid(&mut self, server_id: &Id, message: &str, fx: &mut Effects) {
+        self.counters.violations.increment();
+        let code = rpc::code::METHOD_NOT_FOUND;
+        fx.lines.push(rpc::error(Some(server_id), code, message, None));
     }
 
     /// The process takes back one of its requests. The news follows the request.

@@ -9,7 +9,35 @@ impl Demux {
     pub(super) fn notified(&mut self, message: Envelope, now: Instant, fx: &mut Effects) {
         match self.mode {
             Mode::Session => self.session_note(message, now, fx),
-            Mode::Shared => self.shared_note(message, now, fx),
+            Mode::Common => self.common_note(message, now, fx),
+            Mode::Modern => self.modern_note(message, now, fx),
+        }
+    }
+
+    /// Sessions that share a process all hear that a list has changed. What else the server says
+    /// is one session's business, and reaches it only where it is certain whose.
+    fn common_note(&mut self, message: Envelope, now: Instant, fx: &mut Effects) {
+        let method = message.method();
+        let owner = match method.as_deref().unwrap_or_default() {
+            "notifications/progress" => return self.progress(&message, now, fx),
+            "notifications/tools/list_changed"
+            | "notifications/prompts/list_changed"
+            | "notifications/resources/list_changed" => {
+                drop(method);
+                return self.tell_all(&Item { envelope: message, ask: None, since: now }, fx);
+            }
+            "notifications/message" => {
+                self.forget_echoes(now);
+                self.sole_reader().filter(|_| self.echoes.is_empty())
+            }
+            _ => None,
+        };
+        drop(method);
+        match owner {
+            Some(id) => {
+                self.place(Place::Call(id), Item { envelope: message, ask: None, since: now }, fx);
+            }
+            None => self.counters.notifications_dropped.increment(),
         }
     }
 
@@ -36,7 +64,7 @@ impl Demux {
         self.place(place, Item { envelope: message, ask: None, since: now }, fx);
     }
 
-    fn shared_note(&mut self, message: Envelope, now: Instant, fx: &mut Effects) {
+    fn modern_note(&mut self, message: Envelope, now: Instant, fx: &mut Effects) {
         if let Some(subscription) = message.subscription_id() {
             return self.subscribed(&message, &subscription, now, fx);
         }
@@ -66,7 +94,11 @@ impl Demux {
         // The answer to a handshake is its whole reply.
         let place = match self.calls.get(&id) {
             Some(call) if call.takes_messages() => Place::Call(id),
-            _ => self.unasked(),
+            _ if self.mode == Mode::Session => self.unasked(),
+            _ => {
+                self.counters.notifications_dropped.increment();
+                return;
+            }
         };
         self.place(place, Item { envelope, ask: None, since: now }, fx);
     }
@@ -100,15 +132,19 @@ impl Demux {
         self.end(id, end, fx);
     }
 
-    fn is_open_listen(&self, id: u64) -> bool {
+    pub(super) fn is_open_listen(&self, id: u64) -> bool {
         let open =
             |call: &super::Call| call.nature == Nature::Listen && matches!(call.phase, Phase::Open);
         self.calls.get(&id).is_some_and(open)
     }
 
+    fn forget_echoes(&mut self, now: Instant) {
+        self.echoes.retain(|(until, _)| now < *until);
+    }
+
     /// The one request that can be logging, if there is exactly one.
     fn sole_logger(&mut self, now: Instant) -> Option<u64> {
-        self.echoes.retain(|(until, _)| now < *until);
+        self.forget_echoes(now);
         if !self.echoes.is_empty() {
             return None;
         }

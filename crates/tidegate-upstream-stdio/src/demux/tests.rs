@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tidegate_protocol::{Bytes, Envelope, Id};
 use tokio::time::Instant;
 
-use super::{Demux, ECHO, Effects, Mode, Nature, Opening, Step};
+use super::{Demux, ECHO, Effects, Mode, Nature, Opening, Owner, Step};
 use crate::{
     child::Death,
     stats::{Counters, Stats},
@@ -39,6 +39,7 @@ impl Talk {
 
     fn open_as(&mut self, id: u64, client_id: &Value, token: Option<&Value>, nature: Nature) {
         let opening = Opening {
+            owner: Owner::default(),
             client_id: token_of(client_id),
             token: token.map(token_of),
             nature,
@@ -54,7 +55,8 @@ impl Talk {
         let client_id = Id::from_u64(id);
         let nature = Nature::Plain;
         let now = self.now;
-        self.demux.open(id, Opening { client_id, token: None, nature, task, logs, now });
+        let owner = Owner::default();
+        self.demux.open(id, Opening { owner, client_id, token: None, nature, task, logs, now });
     }
 
     /// The process says something. Returns how many readers were woken.
@@ -146,7 +148,7 @@ fn cancelled(id: impl Into<Value>) -> Value {
 
 #[test]
 fn an_answer_wakes_its_reader_and_no_other() {
-    let mut talk = Talk::new(Mode::Shared);
+    let mut talk = Talk::new(Mode::Modern);
     talk.open(1, &json!(7));
     talk.open(2, &json!(7));
     assert_eq!((talk.reads(1), talk.reads(2)), (vec![Value::Null], vec![Value::Null]));
@@ -226,7 +228,7 @@ fn a_legacy_request_without_a_reader_is_given_up_in_the_end() {
 
 #[test]
 fn a_modern_reader_that_leaves_cancels() {
-    let mut talk = Talk::new(Mode::Shared);
+    let mut talk = Talk::new(Mode::Modern);
     talk.open(5, &json!("x"));
     let now = talk.now;
     talk.act(|demux, fx| demux.leave(5, now, fx));
@@ -239,7 +241,7 @@ fn a_modern_reader_that_leaves_cancels() {
 
 #[test]
 fn progress_goes_to_the_owner_of_the_token_with_the_owners_token() {
-    for mode in [Mode::Session, Mode::Shared] {
+    for mode in [Mode::Session, Mode::Modern] {
         let mut talk = Talk::new(mode);
         talk.open_as(1, &json!(1), Some(&json!("same")), Nature::Plain);
         talk.open_as(2, &json!(1), Some(&json!("same")), Nature::Plain);
@@ -265,7 +267,7 @@ fn a_sessions_messages_go_to_the_only_call_else_to_a_listener_else_wait() {
     let mut talk = Talk::new(Mode::Session);
     let log = note("notifications/message");
     talk.says(&log);
-    let key = talk.demux.listen();
+    let key = talk.demux.listen(Owner::default());
     assert_eq!(talk.hears(key), std::slice::from_ref(&log), "what waited comes first");
     talk.open(1, &json!(1));
     talk.says(&log);
@@ -288,8 +290,8 @@ fn a_sessions_messages_go_to_the_only_call_else_to_a_listener_else_wait() {
 #[test]
 fn the_newest_listener_gets_everything_and_hands_on_what_it_did_not_read() {
     let mut talk = Talk::new(Mode::Session);
-    let old = talk.demux.listen();
-    let new = talk.demux.listen();
+    let old = talk.demux.listen(Owner::default());
+    let new = talk.demux.listen(Owner::default());
     talk.says(&note("a"));
     talk.says(&ask("q", "roots/list"));
     assert_eq!(talk.hears(old), Vec::<Value>::new());
@@ -297,7 +299,7 @@ fn the_newest_listener_gets_everything_and_hands_on_what_it_did_not_read() {
     assert_eq!(talk.hears(old), [note("a"), ask(1, "roots/list")]);
     talk.act(|demux, fx| demux.unlisten(old, fx));
     talk.says(&note("b"));
-    let again = talk.demux.listen();
+    let again = talk.demux.listen(Owner::default());
     assert_eq!(talk.hears(again), [note("b")]);
     talk.act(|demux, fx| demux.close_listeners(fx));
     assert_eq!(talk.hears(again), ["end"]);
@@ -332,7 +334,7 @@ fn a_servers_request_finds_a_reader_where_it_can() {
     // No listener: the most recent call.
     talk.says(&ask(1, "roots/list"));
     assert_eq!(talk.reads(2), [ask(1, "roots/list"), Value::Null]);
-    let key = talk.demux.listen();
+    let key = talk.demux.listen(Owner::default());
     talk.says(&ask(2, "roots/list"));
     assert_eq!(talk.hears(key), [ask(2, "roots/list")]);
     // What a reader leaves unread goes elsewhere.
@@ -340,7 +342,7 @@ fn a_servers_request_finds_a_reader_where_it_can() {
     talk.says(&ask(3, "roots/list"));
     let now = talk.now;
     talk.act(|demux, fx| demux.leave(2, now, fx));
-    let key = talk.demux.listen();
+    let key = talk.demux.listen(Owner::default());
     assert_eq!(talk.hears(key), [ask(3, "roots/list")]);
 }
 
@@ -362,7 +364,7 @@ fn a_ping_that_nobody_can_take_is_answered_here() {
     let mut talk = Talk::new(Mode::Session);
     talk.says(&ask("p", "ping"));
     assert_eq!(talk.sent, [answer("p")]);
-    let key = talk.demux.listen();
+    let key = talk.demux.listen(Owner::default());
     talk.says(&ask("p", "ping"));
     assert_eq!(talk.hears(key), [ask(1, "ping")]);
 }
@@ -382,7 +384,7 @@ fn a_server_that_takes_a_request_back_is_heard_where_the_request_went() {
     talk.says(&ask("r", "roots/list"));
     talk.says(&answer(1));
     talk.says(&cancelled("r"));
-    let key = talk.demux.listen();
+    let key = talk.demux.listen(Owner::default());
     assert_eq!(talk.hears(key), [cancelled(2)]);
 }
 
@@ -400,7 +402,7 @@ fn a_request_that_no_client_takes_is_refused_when_its_time_is_up() {
         (&json!("q"), &json!(-32603))
     );
     assert_eq!((talk.stats().asks_refused, talk.demux.due()), (1, None));
-    let key = talk.demux.listen();
+    let key = talk.demux.listen(Owner::default());
     assert_eq!(talk.hears(key), [note("n")], "notifications wait on");
 }
 
@@ -416,7 +418,7 @@ fn an_outbox_that_runs_over_loses_notifications_and_refuses_requests() {
     }
     assert_eq!(talk.stats().notifications_dropped, 300, "requests take their place");
     assert_eq!((talk.sent.len(), talk.stats().asks_refused), (44, 44));
-    let key = talk.demux.listen();
+    let key = talk.demux.listen(Owner::default());
     assert_eq!(talk.hears(key).len(), 256);
 }
 
@@ -428,7 +430,9 @@ fn a_client_cancels_by_its_own_id_and_type() {
     talk.open_as(13, &json!(2), None, Nature::Handshake);
     let now = talk.now;
     for id in [json!("1"), json!(2), json!(3), json!(12)] {
-        talk.act(|demux, fx| demux.client_cancels(&envelope(&cancelled(id)), now, fx));
+        talk.act(|demux, fx| {
+            demux.client_cancels(Owner::default(), &envelope(&cancelled(id)), now, fx)
+        });
     }
     assert_eq!(talk.sent, [cancelled(12)]);
     assert_eq!(talk.reads(11), [Value::Null]);
@@ -444,14 +448,16 @@ fn one_client_id_in_flight_twice_is_cancelled_twice() {
     talk.open(1, &json!("a"));
     talk.open(2, &json!("a"));
     let now = talk.now;
-    talk.act(|demux, fx| demux.client_cancels(&envelope(&cancelled("a")), now, fx));
+    talk.act(|demux, fx| {
+        demux.client_cancels(Owner::default(), &envelope(&cancelled("a")), now, fx)
+    });
     assert_eq!(talk.sent, [cancelled(1), cancelled(2)]);
     assert_eq!(talk.demux.in_flight(), 0);
 }
 
 #[test]
 fn a_shared_process_cannot_reach_anybody_it_does_not_name() {
-    let mut talk = Talk::new(Mode::Shared);
+    let mut talk = Talk::new(Mode::Modern);
     talk.open(1, &json!(1));
     for method in ["notifications/message", "notifications/tools/list_changed", "x"] {
         talk.says(&note(method));
@@ -467,7 +473,7 @@ fn a_shared_process_cannot_reach_anybody_it_does_not_name() {
 
 #[test]
 fn log_lines_of_a_shared_process_reach_the_only_one_who_can_have_caused_them() {
-    let mut talk = Talk::new(Mode::Shared);
+    let mut talk = Talk::new(Mode::Modern);
     let log = note("notifications/message");
     talk.open(1, &json!(1));
     talk.open_with(2, None, true);
@@ -494,7 +500,7 @@ fn a_subscription_hears_what_names_it_and_ends_in_either_way() {
         json!({"jsonrpc": "2.0", "method": "notifications/tools/list_changed",
             "params": {"_meta": {KEY: id}}})
     };
-    let mut talk = Talk::new(Mode::Shared);
+    let mut talk = Talk::new(Mode::Modern);
     talk.open_as(1, &json!("mine"), None, Nature::Listen);
     talk.open_as(2, &json!(9), None, Nature::Listen);
     talk.open(3, &json!(3));
@@ -518,7 +524,7 @@ fn death_reaches_everybody_once() {
     talk.open(1, &json!(1));
     talk.open(2, &json!(2));
     talk.open(3, &json!(3));
-    let key = talk.demux.listen();
+    let key = talk.demux.listen(Owner::default());
     talk.says(&answer(3));
     talk.hears(key);
     talk.reads(1);
@@ -562,7 +568,77 @@ fn a_handshake_gets_its_answer_and_nothing_else() {
     talk.says(&ask(1, "roots/list"));
     talk.says(&answer(1));
     assert_eq!(talk.reads(1), [answer(1)]);
-    let key = talk.demux.listen();
+    let key = talk.demux.listen(Owner::default());
     let rest = [note("notifications/message"), progress(0), ask(1, "roots/list")];
     assert_eq!(talk.hears(key), rest);
+}
+
+#[test]
+fn sessions_that_share_a_process_cancel_only_their_own() {
+    let mut talk = Talk::new(Mode::Common);
+    for (id, owner) in [(1, Owner(1)), (2, Owner(2))] {
+        let opening = Opening {
+            owner,
+            client_id: Id::from_u64(7),
+            token: None,
+            nature: Nature::Plain,
+            task: None,
+            logs: false,
+            now: talk.now,
+        };
+        talk.demux.open(id, opening);
+    }
+    let now = talk.now;
+    talk.act(|demux, fx| demux.client_cancels(Owner(3), &envelope(&cancelled(7)), now, fx));
+    assert_eq!((talk.sent.len(), talk.demux.in_flight()), (0, 2));
+    talk.act(|demux, fx| demux.client_cancels(Owner(2), &envelope(&cancelled(7)), now, fx));
+    assert_eq!(talk.sent[0]["params"]["requestId"], 2);
+    assert_eq!((talk.reads(1), talk.reads(2)), (vec![Value::Null], vec!["cancelled".into()]));
+}
+
+#[test]
+fn a_process_of_many_sessions_is_answered_at_once_and_its_need_is_noticed() {
+    let mut talk = Talk::new(Mode::Common);
+    let mut fx = Effects::default();
+    let ask = |method: &str| envelope(&json!({"jsonrpc": "2.0", "id": 5, "method": method}));
+    talk.demux.receive(ask("ping"), talk.now, &mut fx);
+    assert_eq!(fx.need, None);
+    talk.demux.receive(ask("sampling/createMessage"), talk.now, &mut fx);
+    talk.demux.receive(ask("roots/list"), talk.now, &mut fx);
+    assert_eq!(fx.need, Some(super::Need::Sampling), "the first one counts");
+    let answers: Vec<Value> =
+        fx.lines.iter().map(|line| serde_json::from_slice(line).unwrap()).collect();
+    assert_eq!((&answers[0]["id"], &answers[0]["result"]), (&json!(5), &json!({})));
+    assert_eq!((&answers[1]["id"], &answers[1]["error"]["code"]), (&json!(5), &json!(-32601)));
+    assert_eq!((answers.len(), talk.stats().violations), (3, 2));
+}
+
+#[test]
+fn a_log_line_of_a_shared_process_needs_exactly_one_possible_reader() {
+    let mut talk = Talk::new(Mode::Common);
+    let line = json!({"jsonrpc": "2.0", "method": "notifications/message", "params": {}});
+    talk.says(&line);
+    assert_eq!(talk.stats().notifications_dropped, 1, "nobody's");
+    talk.open(1, &json!(1));
+    talk.says(&line);
+    assert_eq!(talk.reads(1), [line.clone(), Value::Null]);
+    talk.open(2, &json!(1));
+    talk.says(&line);
+    assert_eq!(talk.stats().notifications_dropped, 2, "one of two");
+    // The reader of the second leaves, but its call goes on and may be what the line is about.
+    let now = talk.now;
+    talk.act(|demux, fx| demux.leave(2, now, fx));
+    talk.says(&line);
+    assert_eq!((talk.stats().notifications_dropped, talk.reads(1)), (3, vec![Value::Null]));
+}
+
+#[test]
+fn subscriptions_part_from_a_process_that_is_replaced_and_other_calls_stay() {
+    let mut talk = Talk::new(Mode::Modern);
+    talk.open_as(1, &json!("s"), None, Nature::Listen);
+    talk.open(2, &json!("c"));
+    assert_eq!(talk.act(Demux::part_with_listens), 0);
+    assert_eq!(talk.sent, [cancelled(1)]);
+    assert_eq!((talk.reads(1), talk.reads(2)), (vec!["dead".into()], vec![Value::Null]));
+    assert_eq!(talk.demux.in_flight(), 1);
 }

@@ -4,15 +4,16 @@ use std::{future::Future, pin::pin, sync::Arc, time::Duration};
 
 use futures_util::{FutureExt as _, StreamExt as _};
 use serde_json::{Value, json};
+use tidegate_process::Spawner;
 use tidegate_protocol::{Bytes, Envelope, Era, Id};
-use tidegate_service::{Body, Error, Kind, Reply, Retry};
+use tidegate_service::{Body, Error, Kind, Reply, Retry, Tasks};
 use tokio::time::{self, Instant};
-use tokio_util::sync::CancellationToken;
 
-use super::{Exchange, Patience};
+use super::{Caller, Exchange, Patience};
 use crate::{
     child::{Child, Death, Refused},
-    demux::Mode,
+    demux::{Mode, Owner},
+    host::Host,
     params::Params,
     stats::Counters,
 };
@@ -35,10 +36,10 @@ impl Stage {
             request_timeout: SILENCE,
             ..Params::new("stage", Vec::new())
         };
-        let mode = if era == Era::Legacy { Mode::Session } else { Mode::Shared };
-        let counters = Arc::<Counters>::default();
-        let stop = CancellationToken::new();
-        let child = Child::new(Arc::new(params), Arc::clone(&counters), mode, stop);
+        let mode = if era == Era::Legacy { Mode::Session } else { Mode::Modern };
+        let host = Arc::new(Host::new(params, Spawner::new(), Tasks::default()));
+        let counters = Arc::clone(&host.counters);
+        let child = Child::new(host, mode, 0);
         Self { child: Arc::new(child), counters, era }
     }
 
@@ -61,7 +62,8 @@ impl Stage {
         async move {
             let id = request.id().unwrap();
             let patience = Patience { silence: SILENCE, deadline };
-            let exchange = Exchange::start(child, &request, id, era, patience).await;
+            let caller = Caller { id, owner: Owner::default(), era };
+            let exchange = Exchange::start(child, &request, caller, patience).await;
             exchange.unwrap().reply().await
         }
     }
@@ -193,7 +195,7 @@ async fn callers_wait_for_room_within_their_time_and_in_bounded_number() {
         let child = Arc::clone(&stage.child);
         async move {
             let patience = Patience { silence: SILENCE, deadline };
-            Exchange::start(child, &request, Id::from_u64(1), Era::Legacy, patience).await
+            Exchange::start(child, &request, Caller::alone(Id::from_u64(1)), patience).await
         }
     };
     let queued = start(None).await.unwrap();
@@ -230,7 +232,8 @@ async fn death_reaches_callers_who_wait_for_room_as_not_sent() {
     let request = Envelope::parse(Bytes::from(large.to_string())).unwrap();
     let patience = Patience { silence: SILENCE, deadline: None };
     let child = Arc::clone(&stage.child);
-    let mut second = pin!(Exchange::start(child, &request, Id::from_u64(1), Era::Modern, patience));
+    let mut second =
+        pin!(Exchange::start(child, &request, Caller::modern(Id::from_u64(1)), patience));
     assert!((&mut second).now_or_never().is_none());
     stage.child.die(&Arc::new(Death::Oversized(7)));
     assert!(matches!(second.await, Err(Refused::Gone)));

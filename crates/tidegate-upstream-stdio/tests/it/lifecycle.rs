@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use serde_json::json;
 use tidegate_service::{Kind, Operation, Retry};
 use tidegate_testkit::procs;
+use tidegate_upstream_stdio::Rlimits;
 use tokio::{runtime::Builder, time::Instant};
 
 use crate::rig::{Rig, eventually, gone, initialize, params, pid, within};
@@ -34,8 +35,10 @@ async fn the_process_sees_its_arguments_and_environment_and_nothing_else() {
     let client = rig.client().await;
     let arguments = client.tool("args", json!({})).await;
     assert_eq!(arguments["args"].as_array().unwrap()[1..], words.map(|word| json!(word)));
-    let environment = client.tool("env", json!({})).await;
-    assert_eq!(environment["env"], json!({"TIDEGATE_TEST": "$HOME \"x\""}), "{canary} leaked");
+    let mut environment = client.tool("env", json!({})).await["env"].take();
+    // What the process starts is recognized by this one.
+    assert!(environment.as_object_mut().unwrap().remove("TIDEGATE_PROCESS").is_some());
+    assert_eq!(environment, json!({"TIDEGATE_TEST": "$HOME \"x\""}), "{canary} leaked");
     assert_eq!(client.tool("cwd", json!({})).await["cwd"], "/");
     rig.end().await;
 }
@@ -145,11 +148,11 @@ async fn a_stop_that_nobody_waits_for_happens_all_the_same() {
 #[test]
 fn a_runtime_that_ends_without_a_stop_leaves_no_process() {
     let runtime = Builder::new_current_thread().enable_all().build().unwrap();
-    let rig = Rig::new(&["--ignore-term", "--ignore-eof", "--fork"]);
-    let (client, group) = runtime.block_on(async {
+    let (rig, client, group) = runtime.block_on(async {
+        let rig = Rig::new(&["--ignore-term", "--ignore-eof", "--fork"]);
         let client = rig.client().await;
         let group = pid(&client.tool("pid", json!({})).await);
-        (client, group)
+        (rig, client, group)
     });
     assert!(procs::in_group(group).len() >= 2);
     drop(runtime);
@@ -172,7 +175,7 @@ async fn what_outlives_its_parent_dies_with_the_group() {
 }
 
 #[tokio::test]
-async fn what_has_left_the_group_delays_nothing() {
+async fn what_has_left_the_group_delays_nothing_and_ends_as_well() {
     let rig = Rig::new(&[]);
     let client = rig.client().await;
     let first = pid(&client.tool("fork", json!({"setsid": true})).await);
@@ -186,10 +189,8 @@ async fn what_has_left_the_group_delays_nothing() {
     let asked = Instant::now();
     rig.end().await;
     assert!(asked.elapsed() < Duration::from_secs(2), "{:?}", asked.elapsed());
-    for escaped in [first, second] {
-        let status = std::process::Command::new("kill").args(["-9", &escaped.to_string()]).status();
-        assert!(status.unwrap().success(), "a session of its own is out of reach of a group");
-    }
+    gone(first).await;
+    gone(second).await;
 }
 
 #[tokio::test]
@@ -306,5 +307,45 @@ async fn sessions_are_required_bound_once_and_ours() {
     let client = rig.client().await;
     assert_eq!(client.error(&initialize()).await.kind, Kind::BadRequest);
     assert_eq!(rig.upstream.stats().spawned, 1);
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn the_kernel_limits_the_process_as_configured() {
+    let mut params = params(&[]);
+    params.rlimits = Rlimits {
+        open_files: Some(77),
+        address_space: Some(3 << 30),
+        cpu: Some(Duration::from_millis(8_500)),
+    };
+    let rig = Rig::with(params);
+    let client = rig.client().await;
+    let limits = client.tool("limits", json!({})).await;
+    let soft = |name: &str| {
+        let lines = limits["limits"].as_str().unwrap().lines();
+        let line = lines.filter_map(|line| line.strip_prefix(name)).next().unwrap();
+        line.split_whitespace().next().unwrap().parse::<u64>().unwrap()
+    };
+    assert_eq!(soft("Max open files"), 77);
+    assert_eq!(soft("Max address space"), 3 << 30);
+    assert_eq!(soft("Max cpu time"), 9, "whole seconds");
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn the_process_runs_as_the_configured_user_and_group_or_not_at_all() {
+    let mut params = params(&[]);
+    (params.user, params.group) = (Some(65_534), Some(65_533));
+    let rig = Rig::with(params);
+    if std::process::Command::new("id").arg("-u").output().unwrap().stdout == b"0\n" {
+        let client = rig.client().await;
+        let status = client.tool("limits", json!({})).await;
+        let status = status["status"].as_str().unwrap();
+        assert!(status.contains("Uid:\t65534\t65534\t65534\t65534\n"), "{status}");
+        assert!(status.contains("Gid:\t65533\t65533\t65533\t65533\n"), "{status}");
+    } else {
+        let error = rig.stranger().error(&initialize()).await;
+        assert_eq!((error.kind, error.retry), (Kind::Unreachable, Retry::NotSent));
+    }
     rig.end().await;
 }

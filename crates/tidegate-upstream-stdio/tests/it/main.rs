@@ -10,6 +10,11 @@
 mod abandon;
 mod faults;
 mod lifecycle;
+mod places;
+mod recycling;
+mod restarts;
 mod rig;
 mod session;
 mod shared;
+mod sharing;
+mod spares;

@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, ffi::OsString, future::Future, time::Duration};
 
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};
+use tidegate_process::Spawner;
 use tidegate_protocol::{Envelope, Era};
 use tidegate_service::{
     Body, Call, Cx, Error, EventStream, Frame, Operation, Reply, Session, Tasks,
@@ -18,6 +19,7 @@ pub(crate) const SOON: Duration = Duration::from_secs(20);
 
 pub(crate) struct Rig {
     pub(crate) upstream: StdioUpstream,
+    pub(crate) spawner: Spawner,
     pub(crate) tasks: Tasks,
 }
 
@@ -52,7 +54,9 @@ impl Rig {
 
     pub(crate) fn with(params: Params) -> Self {
         let tasks = Tasks::default();
-        Self { upstream: StdioUpstream::new(params, tasks.clone()), tasks }
+        let spawner = Spawner::new();
+        let upstream = StdioUpstream::new(params, spawner.clone(), tasks.clone());
+        Self { upstream, spawner, tasks }
     }
 
     /// A legacy client that has not said anything.
@@ -74,6 +78,17 @@ impl Rig {
         client
     }
 
+    /// A legacy client that can do what these capabilities say, and is ready to go.
+    pub(crate) async fn able(&self, capabilities: Value) -> Client {
+        let client = self.stranger();
+        let mut hello = initialize();
+        hello["params"]["capabilities"] = capabilities;
+        let answer = client.ask(&hello).await;
+        assert!(answer["error"].is_null(), "{answer}");
+        client.tell(&json!({"jsonrpc": "2.0", "method": "notifications/initialized"})).await;
+        client
+    }
+
     pub(crate) fn modern(&self) -> Client {
         Client { session: None, era: Era::Modern, ..self.stranger() }
     }
@@ -85,6 +100,8 @@ impl Rig {
         assert_eq!((stats.running, stats.in_flight), (0, 0), "{stats:?}");
         within(self.tasks.stop()).await;
         assert_eq!(self.tasks.alive(), 0);
+        within(self.spawner.settled()).await;
+        assert_eq!(self.spawner.stats().running, 0);
     }
 }
 

@@ -294,7 +294,7 @@ async fn an_upstream_that_is_dropped_takes_its_process_along() {
     let client = rig.modern();
     let group = pid(&client.tool("pid", json!({})).await);
     assert_eq!(procs::in_group(group).len(), 2);
-    let Rig { upstream, tasks } = rig;
+    let Rig { upstream, tasks, .. } = rig;
     drop((upstream, client));
     within(tasks.wait()).await;
     eventually("the end of the group", || procs::in_group(group).is_empty()).await;

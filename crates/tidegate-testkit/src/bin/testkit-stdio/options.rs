@@ -4,8 +4,10 @@ use std::{
     env, io,
     io::Write as _,
     os::unix::process::CommandExt as _,
+    path::PathBuf,
     process::{Command, ExitCode, Stdio},
     thread,
+    time::Duration,
 };
 
 use crate::pipe::Pipe;
@@ -22,6 +24,8 @@ pub(crate) struct Options {
     fork: bool,
     fork_setsid: bool,
     exit_at_start: Option<u8>,
+    exit_while: Option<PathBuf>,
+    start_delay: Duration,
     garbage_at_start: bool,
     stderr_flood: bool,
 }
@@ -49,6 +53,11 @@ impl Options {
                 "--exit-at-start" => {
                     options.exit_at_start = words.next().and_then(|code| code.parse().ok());
                 }
+                "--exit-while" => options.exit_while = words.next().map(PathBuf::from),
+                "--start-delay" => {
+                    let milliseconds = words.next().and_then(|text| text.parse().ok());
+                    options.start_delay = Duration::from_millis(milliseconds.unwrap_or_default());
+                }
                 "--garbage-at-start" => options.garbage_at_start = true,
                 "--stderr-flood" => options.stderr_flood = true,
                 _ => (),
@@ -75,6 +84,8 @@ impl Options {
 
     /// The faults that come before the first message. `Some` ends the process.
     pub(crate) fn misbehave_at_start(&self, pipe: &Pipe) -> Option<ExitCode> {
+        #[expect(clippy::disallowed_methods, reason = "a process that takes its time")]
+        thread::sleep(self.start_delay);
         if self.garbage_at_start {
             pipe.raw(b"Listening on stdio, have fun!\n\n{not json\n\xff\xfe\n");
         }
@@ -92,7 +103,8 @@ impl Options {
                 while io::stderr().write_all(&chunk).is_ok() {}
             });
         }
-        self.exit_at_start.map(|code| {
+        let exists = self.exit_while.as_ref().is_some_and(|file| file.exists());
+        self.exit_at_start.or_else(|| exists.then_some(4)).map(|code| {
             complain("cannot start: the canary died");
             ExitCode::from(code)
         })

@@ -26,6 +26,10 @@ pub(crate) struct Server {
     /// The ids of the open listens.
     pub(crate) listens: Vec<Value>,
     pub(crate) minted: u64,
+    /// The parameters of `initialize`.
+    pub(crate) hello: Value,
+    /// Memory that is kept.
+    pub(crate) held: Vec<Vec<u8>>,
 }
 
 impl Server {
@@ -37,6 +41,8 @@ impl Server {
             asked: HashMap::new(),
             listens: Vec::new(),
             minted: 0,
+            hello: Value::Null,
+            held: Vec::new(),
         }
     }
 
@@ -93,6 +99,7 @@ impl Server {
     }
 
     fn initialize(&mut self, id: &Value, params: &Value) {
+        self.hello.clone_from(params);
         match self.options.initialize.as_str() {
             "silent" => return,
             "exit" => die(5),

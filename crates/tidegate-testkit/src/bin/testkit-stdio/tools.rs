@@ -16,9 +16,13 @@
 //! | `env`, `args`, `cwd`, `pid` | | what the process was started with |
 //! | `seen` | | the notifications received so far |
 //! | `touch`, `end_listens` | `cancel` | uses or ends the open subscriptions |
+//! | `hold` | `bytes` | keeps that much memory |
+//! | `moan` | `text` | fails with this text |
+//! | `hello` | | the parameters of the handshake |
+//! | `limits` | | what the kernel lets the process use, and as whom it runs |
 //! | `close_stdout` | | becomes a process without stdout |
 
-use std::{env, os::unix::process::CommandExt as _, process::Command, thread, time::Duration};
+use std::{env, fs, os::unix::process::CommandExt as _, process::Command, thread, time::Duration};
 
 use serde_json::{Value, json};
 
@@ -53,6 +57,10 @@ pub(crate) fn list() -> Value {
         "seen",
         "touch",
         "end_listens",
+        "hold",
+        "moan",
+        "hello",
+        "limits",
         "close_stdout",
     ];
     let tool = |name| json!({"name": name, "inputSchema": {"type": "object"}});
@@ -112,6 +120,21 @@ pub(crate) fn call(server: &mut Server, id: &Value, params: &Value) {
             server.end_listens(arguments["cancel"] == true);
             json!({})
         }
+        "hold" => {
+            let bytes = usize::try_from(number("bytes")).unwrap_or_default();
+            // Written to, so that the pages are really there.
+            server.held.push(vec![1; bytes]);
+            json!({})
+        }
+        "moan" => {
+            let content = json!([{"type": "text", "text": arguments["text"]}]);
+            return server.result(id, json!({"content": content, "isError": true}));
+        }
+        "hello" => json!({"hello": server.hello}),
+        "limits" => json!({
+            "limits": fs::read_to_string("/proc/self/limits").ok(),
+            "status": fs::read_to_string("/proc/self/status").ok(),
+        }),
         "close_stdout" => {
             server.pipe.flush();
             drop(Command::new("/bin/sh").args(["-c", "exec >&-; exec sleep 120"]).exec());

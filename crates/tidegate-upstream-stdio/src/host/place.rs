@@ -1,0 +1,162 @@
+//! The way to a process: may the server be started, and is there a place for one more?
+
+use std::{fmt, sync::Arc};
+
+use tidegate_pool::{CheckoutError, Pass};
+use tidegate_service::{Error, Kind, Origin, Retry};
+use tokio::time::{Instant, sleep_until};
+
+use super::{Host, crashes::Next};
+use crate::{child::Lease, demux::Mode, exchange::waited};
+
+/// Permission to start one process. Dropped unused, it says so.
+pub(crate) struct Start<'a> {
+    host: &'a Arc<Host>,
+    pass: Option<Pass>,
+}
+
+/// The permission to try a server, before there is a place.
+pub(crate) struct Ready<'a>(Option<&'a Host>);
+
+impl Host {
+    /// Waits until the server may be started, at most until then.
+    ///
+    /// # Errors
+    /// When the server is down, or stays unready for too long.
+    ///
+    /// # Cancel safety
+    /// Dropping the wait leaves no trace.
+    pub(crate) async fn ready(&self, until: Instant) -> Result<Ready<'_>, Error> {
+        loop {
+            let next = self.crashes.lock().next(Instant::now());
+            match next {
+                Next::Start => return Ok(Ready(Some(self))),
+                Next::Wait(moment) if moment <= until => {
+                    tokio::select! {
+                        () = sleep_until(moment) => (),
+                        () = self.closing.cancelled() => return Err(self.draining()),
+                    }
+                }
+                Next::Wait(_) | Next::Down(_) => return Err(self.turned_away(next)),
+            }
+        }
+    }
+
+    /// The permission to start the server, if there is no reason to wait.
+    pub(crate) fn ready_now(&self) -> Option<Ready<'_>> {
+        let next = self.crashes.lock().next(Instant::now());
+        (next == Next::Start).then_some(Ready(Some(self)))
+    }
+
+    /// Takes a place in the order of arrival.
+    ///
+    /// # Errors
+    /// When none comes free in time.
+    ///
+    /// # Cancel safety
+    /// Dropping the wait leaves the queue.
+    pub(crate) async fn place<'a>(
+        self: &'a Arc<Self>,
+        ready: Ready<'a>,
+        until: Option<Instant>,
+    ) -> Result<Start<'a>, Error> {
+        let pass = self.gate.enter(until).await.map_err(|error| self.unplaced(error))?;
+        Ok(ready.with(self, pass))
+    }
+
+    /// What a caller is told for whom there is no place.
+    pub(crate) fn unplaced(&self, error: CheckoutError) -> Error {
+        let max = self.params.max_processes;
+        let error = match error {
+            CheckoutError::Closed => return self.draining(),
+            CheckoutError::QueueFull => {
+                let waiting = self.params.max_waiting;
+                let message = format!(
+                    "all {max} processes of the server are in use and {waiting} callers wait already"
+                );
+                Error::new(Kind::PoolExhausted, Origin::Gateway, Retry::NotSent, message)
+            }
+            CheckoutError::TimedOut { waited: time } => {
+                let what = format!("for one of the server's {max} processes to come free");
+                let message = waited(time, &what);
+                Error::new(Kind::PoolExhausted, Origin::Gateway, Retry::NotSent, message)
+            }
+        };
+        error.at(&self.params.name)
+    }
+
+    /// What a caller is told while the proxy stops.
+    pub(crate) fn draining(&self) -> Error {
+        let message = "the proxy is shutting down";
+        Error::new(Kind::Draining, Origin::Gateway, Retry::NotSent, message).at(&self.params.name)
+    }
+
+    /// What a caller is told for whom no start is made.
+    fn turned_away(&self, next: Next) -> Error {
+        let failures = self.crashes.lock().failures();
+        let again = match next {
+            Next::Down(Some(until)) | Next::Wait(until) => {
+                let seconds = (until - Instant::now()).as_secs_f64().ceil();
+                format!("the next try is in {seconds} s")
+            }
+            Next::Down(None) | Next::Start => "one more try is under way".to_owned(),
+        };
+        let message =
+            format!("the server process failed to start {failures} times in a row; {again}");
+        let error = Error::new(Kind::Unreachable, Origin::Upstream, Retry::NotSent, message);
+        let error = error.at(&self.params.name);
+        match self.last_failure() {
+            Some(failure) => error.because(failure),
+            None => error,
+        }
+    }
+}
+
+impl<'a> Ready<'a> {
+    /// The permission with a place.
+    pub(crate) fn with(mut self, host: &'a Arc<Host>, pass: Pass) -> Start<'a> {
+        self.0 = None;
+        Start { host, pass: Some(pass) }
+    }
+}
+
+impl Start<'_> {
+    /// Starts the process.
+    ///
+    /// # Errors
+    /// When the system does not start it.
+    pub(crate) fn spawn(mut self, mode: Mode) -> Result<Lease, Error> {
+        // What becomes of the process is told from here on by itself.
+        let Some(pass) = self.pass.take() else { return Err(self.host.draining()) };
+        let spawned = self.host.spawn(mode, pass);
+        spawned.map(Lease::new).map_err(|error| error.into_error(&self.host.params.name))
+    }
+}
+
+impl Drop for Ready<'_> {
+    fn drop(&mut self) {
+        if let Some(host) = self.0 {
+            host.abandoned();
+        }
+    }
+}
+
+impl Drop for Start<'_> {
+    fn drop(&mut self) {
+        if self.pass.is_some() {
+            self.host.abandoned();
+        }
+    }
+}
+
+impl fmt::Debug for Ready<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ready").finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Start<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Start").finish_non_exhaustive()
+    }
+}

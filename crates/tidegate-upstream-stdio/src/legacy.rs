@@ -1,0 +1,159 @@
+//! Legacy calls: everything belongs to a session, and a session holds a [`Seat`].
+//!
+//! The seat is a process of its own, or a share in a common one. It is bound to the session and
+//! given up with it, whichever ends first.
+
+mod common;
+mod offer;
+mod own;
+mod seat;
+
+use std::sync::Arc;
+
+use http::StatusCode;
+use tidegate_protocol::{Envelope, Kind as MessageKind};
+use tidegate_service::{Body, Cx, Error, Kind, Operation, Origin, Reply, Retry, Session};
+use tokio::time::Instant;
+
+pub(crate) use self::{
+    common::Commons,
+    own::{greet, unstarted},
+};
+use self::{
+    own::Process,
+    seat::{Place, Seat},
+};
+use crate::{
+    child::Refused,
+    exchange::{Patience, waited},
+    host::Host,
+    spares::Spares,
+};
+
+/// Serves one operation of a legacy client.
+pub(crate) async fn serve(
+    spares: &Arc<Spares>,
+    commons: &Commons,
+    operation: Operation,
+    cx: Cx,
+) -> Result<Reply, Error> {
+    let host = &spares.host;
+    let Some(session) = cx.session else {
+        let message = "the request names no session";
+        return Err(Error::refused(Kind::SessionMissing, message).at(&host.params.name));
+    };
+    match operation {
+        Operation::Send(message) if is_initialize(&message) => {
+            initialize(spares, commons, &message, &session, cx.deadline).await
+        }
+        Operation::Send(message) => {
+            let seat = bound(host, &session)?;
+            send(spares, &seat, &session, message, cx.deadline).await
+        }
+        Operation::Listen { .. } => {
+            let seat = bound(host, &session)?;
+            let patience = Patience { silence: host.params.request_timeout, deadline: cx.deadline };
+            seat.listen(spares, &session, patience).await.map(Reply::stream)
+        }
+        Operation::EndSession => {
+            bound(host, &session)?;
+            // A process of its own hears of it and is seen out.
+            session.end();
+            Ok(Reply::with(StatusCode::OK, Body::Empty))
+        }
+    }
+}
+
+async fn send(
+    spares: &Arc<Spares>,
+    seat: &Seat,
+    session: &Session,
+    message: Envelope,
+    deadline: Option<Instant>,
+) -> Result<Reply, Error> {
+    let patience = Patience { silence: spares.host.params.request_timeout, deadline };
+    if message.method().as_deref() == Some("notifications/cancelled") {
+        seat.cancel(&message);
+        return Ok(Reply::accepted());
+    }
+    match seat.place(spares, session, patience).await? {
+        Place::Own(process) => process.send(message, patience).await,
+        Place::Common(common, owner) => common.send(owner, message, patience).await,
+    }
+}
+
+/// Gives the session a seat and answers the handshake.
+async fn initialize(
+    spares: &Arc<Spares>,
+    commons: &Commons,
+    request: &Envelope,
+    session: &Session,
+    deadline: Option<Instant>,
+) -> Result<Reply, Error> {
+    let host = &spares.host;
+    let name = &host.params.name;
+    if session.is_ended() {
+        return Err(Error::refused(Kind::SessionUnknown, "the session has ended").at(name));
+    }
+    if session.is_bound() {
+        return Err(again(name));
+    }
+    let Some(client_id) = request.id() else { return Ok(Reply::accepted()) };
+    let patience = Patience { silence: host.params.start_timeout, deadline };
+    if host.shares() {
+        let (common, answer) = commons.greet(request, &client_id, patience).await?;
+        let seat = Seat::common(common, host.new_owner(), request);
+        if !session.bind(Arc::new(seat)) {
+            return Err(again(name));
+        }
+        return Ok(Reply::one(answer));
+    }
+    let (process, answer) = Process::find(spares, request, session, patience).await?;
+    if !session.bind(Arc::new(Seat::own(process.clone()))) {
+        // Somebody else was faster; the process that was not bound is given up.
+        return Err(again(name));
+    }
+    let answer = match answer {
+        Some(answer) => Ok(answer.edit(&[(tidegate_protocol::Field::Id, client_id.token())])),
+        None => process.greet(request, client_id, patience).await,
+    };
+    if !answer.as_ref().is_ok_and(|answer| answer.kind() == MessageKind::Response) {
+        // There is no session without a handshake.
+        session.end();
+    }
+    answer.map(Reply::one)
+}
+
+/// What a client is told whose message was not taken in.
+pub(crate) fn explain(refused: Refused, host: &Host) -> Error {
+    let error = match refused {
+        Refused::Gone => Error::refused(Kind::SessionUnknown, "the session has ended"),
+        Refused::Full => {
+            let limit = host.params.max_in_flight;
+            let message = format!("the server process works on {limit} requests already");
+            Error::new(Kind::Overloaded, Origin::Gateway, Retry::NotSent, message)
+        }
+        Refused::Stuck(time) => {
+            let message = waited(time, "for the server process to read its input");
+            Error::new(Kind::Timeout, Origin::Upstream, Retry::NotSent, message)
+        }
+    };
+    error.at(&host.params.name)
+}
+
+/// The seat of a session that is alive.
+fn bound(host: &Host, session: &Session) -> Result<Arc<Seat>, Error> {
+    let seat = session.binding::<Seat>();
+    seat.filter(|seat| !session.is_ended() && seat.is_alive()).ok_or_else(|| {
+        Error::refused(Kind::SessionUnknown, "the session has ended or is not known")
+            .at(&host.params.name)
+    })
+}
+
+fn again(name: &Arc<str>) -> Error {
+    Error::refused(Kind::BadRequest, "the session is initialized already").at(name)
+}
+
+fn is_initialize(message: &Envelope) -> bool {
+    message.kind() == MessageKind::Request && message.method().as_deref() == Some("initialize")
+}

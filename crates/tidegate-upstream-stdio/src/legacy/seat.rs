@@ -1,0 +1,105 @@
+//! What a session holds of its upstream.
+//!
+//! A session that shares a process moves to one of its own when the server turns out to need a
+//! client: at its next message, by the handshake that its client once sent. Nothing of the session
+//! lives in the common process, so nothing is lost.
+
+use std::sync::Arc;
+
+use tidegate_protocol::{Bytes, Envelope};
+use tidegate_service::{Error, EventStream, Session};
+use tokio::sync::OnceCell;
+
+use super::{common::Common, own::Process};
+use crate::{demux::Owner, exchange::Patience, listen::listen, spares::Spares};
+
+/// Bound to a session.
+#[derive(Debug)]
+pub(crate) struct Seat {
+    /// Its share in a common process, and the handshake to leave it with.
+    shared: Option<Shared>,
+    own: OnceCell<Process>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    common: Arc<Common>,
+    owner: Owner,
+    handshake: Envelope,
+}
+
+/// Where a message of the session goes.
+pub(crate) enum Place<'a> {
+    Own(&'a Process),
+    Common(&'a Arc<Common>, Owner),
+}
+
+impl Seat {
+    pub(crate) fn own(process: Process) -> Self {
+        Self { shared: None, own: OnceCell::new_with(Some(process)) }
+    }
+
+    pub(crate) fn common(common: Arc<Common>, owner: Owner, request: &Envelope) -> Self {
+        // A copy, because the request may stand in a large buffer.
+        let copy = Envelope::parse(Bytes::copy_from_slice(request.bytes()));
+        let handshake = copy.unwrap_or_else(|_| request.clone());
+        Self { shared: Some(Shared { common, owner, handshake }), own: OnceCell::new() }
+    }
+
+    /// Whether messages can still reach the server, as far as is known.
+    pub(crate) fn is_alive(&self) -> bool {
+        match self.own.get() {
+            Some(process) => process.is_alive(),
+            None => self.shared.is_some(),
+        }
+    }
+
+    /// Where messages go now. Waits where that is a process that has yet to start.
+    ///
+    /// # Cancel safety
+    /// A start that is given up is begun anew by the next message.
+    pub(crate) async fn place(
+        &self,
+        spares: &Arc<Spares>,
+        session: &Session,
+        patience: Patience,
+    ) -> Result<Place<'_>, Error> {
+        if let Some(process) = self.own.get() {
+            return Ok(Place::Own(process));
+        }
+        match &self.shared {
+            Some(shared) if spares.host.shares() => Ok(Place::Common(&shared.common, shared.owner)),
+            Some(shared) => {
+                let start = || Process::introduce(spares, &shared.handshake, session, patience);
+                let process = self.own.get_or_try_init(start).await?;
+                // Its streams go on with the new process, when the client opens them again.
+                shared.common.part_with(shared.owner);
+                Ok(Place::Own(process))
+            }
+            None => Err(super::explain(crate::child::Refused::Gone, &spares.host)),
+        }
+    }
+
+    /// The client takes a call back, wherever it is worked on.
+    pub(crate) fn cancel(&self, note: &Envelope) {
+        if let Some(Shared { common, owner, .. }) = &self.shared {
+            common.cancel(*owner, note);
+        }
+        if let Some(process) = self.own.get() {
+            process.child().cancel(Owner::default(), note);
+        }
+    }
+
+    /// Opens a stream of what the server says unasked.
+    pub(crate) async fn listen(
+        &self,
+        spares: &Arc<Spares>,
+        session: &Session,
+        patience: Patience,
+    ) -> Result<EventStream, Error> {
+        match self.place(spares, session, patience).await? {
+            Place::Own(process) => Ok(listen(Arc::clone(process.child()), Owner::default())),
+            Place::Common(common, owner) => common.listen(owner, patience).await,
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! Modern calls: one process for everybody, started when it is first needed.
+//!
+//! Before a process serves anybody it is asked whether it is modern at all ([`verdict`]). One that
+//! is not is stopped, and the verdict is kept for a while: modern requests are then told which
+//! versions to use instead, so that their clients fall back to `initialize`.
+
+mod greeting;
+mod listens;
+mod mirrored;
+mod verdict;
+
+use std::{sync::Arc, time::Duration};
+
+use http::{HeaderMap, StatusCode};
+use tidegate_protocol::{Envelope, Id, Kind as MessageKind, Refusal, rpc};
+use tidegate_service::{Body, Cx, Error, Kind, Operation, Reply};
+use tokio::time::Instant;
+
+use self::{greeting::Discovery, mirrored::Mirrored, verdict::supported_list};
+use crate::{
+    child::{Child, Refused},
+    exchange::{Caller, Exchange, Patience},
+    host::Host,
+    legacy::explain,
+    single::{Found, Single},
+    spares::Spares,
+};
+
+/// The server is asked for its tools no more often than this.
+const RELEARN_AFTER: Duration = Duration::from_secs(1);
+
+/// The server as modern clients see it.
+#[derive(Debug)]
+pub(crate) struct Modern(Arc<Single<Discovery>>);
+
+/// What is known of the server's tools, and since when.
+#[derive(Debug)]
+pub(crate) struct Known {
+    mirrored: Mirrored,
+    at: Instant,
+}
+
+impl Modern {
+    pub(crate) fn new(spares: Arc<Spares>) -> Self {
+        let discovery = Discovery::new(Arc::clone(&spares.host.params));
+        Self(Arc::new(Single::new(spares, discovery)))
+    }
+
+    /// Forgets a process that is gone.
+    pub(crate) fn tidy(&self) {
+        self.0.tidy();
+    }
+
+    fn host(&self) -> &Host {
+        self.0.host()
+    }
+
+    /// Serves one operation of a modern client.
+    pub(crate) async fn serve(
+        self: &Arc<Self>,
+        operation: Operation,
+        cx: Cx,
+    ) -> Result<Reply, Error> {
+        let refuse =
+            |kind, message| Err(Error::refused(kind, message).at(&self.host().params.name));
+        match operation {
+            Operation::Send(message) => match message.kind() {
+                MessageKind::Request => self.call(message, &cx.headers, cx.deadline).await,
+                MessageKind::Notification => {
+                    self.notify(&message);
+                    Ok(Reply::accepted())
+                }
+                MessageKind::Response | MessageKind::Error => {
+                    refuse(Kind::BadRequest, "a modern client has nothing to answer")
+                }
+            },
+            Operation::Listen { .. } | Operation::EndSession => {
+                refuse(Kind::Unsupported, "modern servers have no sessions")
+            }
+        }
+    }
+
+    async fn call(
+        self: &Arc<Self>,
+        request: Envelope,
+        headers: &HeaderMap,
+        deadline: Option<Instant>,
+    ) -> Result<Reply, Error> {
+        let Some(client_id) = request.id() else { return Ok(Reply::accepted()) };
+        let patience = Patience { silence: self.host().params.request_timeout, deadline };
+        loop {
+            let (child, known) = match self.0.find(patience.until(Instant::now())).await? {
+                Found::Ready(child, known) => (child, known),
+                Found::Unfit(supported) => return Ok(decline(&request, &supported)),
+            };
+            if let Err(refusal) = self.check(&child, known, headers, &request).await {
+                return Ok(refuse(&request, &refusal));
+            }
+            let caller = Caller::modern(client_id.clone());
+            match Exchange::start(child, &request, caller, patience).await {
+                Ok(exchange) if request.method().as_deref() == Some("subscriptions/listen") => {
+                    let reply = exchange.reply().await?;
+                    return Ok(listens::lasting(self, request, client_id, patience, reply));
+                }
+                Ok(exchange) => {
+                    // From here on the message is with the process.
+                    drop(request);
+                    return exchange.reply().await;
+                }
+                // It ended before it took the call, which therefore may go to the next process.
+                Err(Refused::Gone) if !self.host().closing.is_cancelled() => (),
+                Err(Refused::Gone) => return Err(self.host().draining()),
+                Err(refused) => return Err(explain(refused, self.host())),
+            }
+        }
+    }
+
+    /// Sends a subscription to the process that there is now.
+    async fn reopen(
+        &self,
+        request: &Envelope,
+        client_id: Id,
+        patience: Patience,
+    ) -> Result<Reply, Error> {
+        loop {
+            let child = match self.0.find(patience.until(Instant::now())).await? {
+                Found::Ready(child, _) => child,
+                Found::Unfit(supported) => return Ok(decline(request, &supported)),
+            };
+            let caller = Caller::modern(client_id.clone());
+            match Exchange::start(child, request, caller, patience).await {
+                Ok(exchange) => return exchange.reply().await,
+                Err(Refused::Gone) if !self.host().closing.is_cancelled() => (),
+                Err(refused) => return Err(explain(refused, self.host())),
+            }
+        }
+    }
+
+    /// Checks the headers of a tool call against its arguments. What is known of the tools may be
+    /// out of date, so a call is refused only by what the server says now.
+    async fn check(
+        &self,
+        child: &Arc<Child>,
+        known: Arc<Known>,
+        headers: &HeaderMap,
+        request: &Envelope,
+    ) -> Result<(), Refusal> {
+        if request.method().as_deref() != Some("tools/call") {
+            return Ok(());
+        }
+        match known.mirrored.check(headers, request) {
+            Ok(()) if known.mirrored.knows(request) => Ok(()),
+            // So that calls of tools that do not exist cost the server no more than that.
+            checked if known.at.elapsed() < RELEARN_AFTER => checked,
+            Ok(()) | Err(_) => self.relearn(child).await.mirrored.check(headers, request),
+        }
+    }
+
+    /// Asks for the tools again and notes them for all.
+    async fn relearn(&self, child: &Arc<Child>) -> Arc<Known> {
+        let learned = Arc::new(self.0.greeting.learn(child).await);
+        self.0.note(child, Arc::clone(&learned));
+        learned
+    }
+
+    /// Modern clients have nothing to notify a server of, and over HTTP not even a cancellation,
+    /// since another client may have made that up.
+    fn notify(&self, note: &Envelope) {
+        if note.method().as_deref() == Some("notifications/cancelled") {
+            return;
+        }
+        if let Some((child, _)) = self.0.up() {
+            child.change(|state, fx| {
+                if state.queue.has_room(note.len()) {
+                    fx.lines.push(note.bytes().clone());
+                }
+            });
+        }
+    }
+}
+
+/// The answer to a request whose headers lie.
+fn refuse(request: &Envelope, refusal: &Refusal) -> Reply {
+    let body = Envelope::parse(refusal.body(request.id().as_ref()));
+    let status = StatusCode::from_u16(refusal.status).unwrap_or(StatusCode::BAD_REQUEST);
+    Reply::with(status, body.map_or(Body::Empty, Body::One))
+}
+
+/// The answer to a modern request for a legacy server.
+fn decline(request: &Envelope, supported: &[String]) -> Reply {
+    let requested = request.meta_version().unwrap_or_default();
+    let data = format!(
+        r#"{{"supported":{},"requested":{}}}"#,
+        supported_list(supported),
+        rpc::quote(&requested)
+    );
+    let code = rpc::code::UNSUPPORTED_VERSION;
+    let message = "the server speaks earlier protocol versions only";
+    let body = rpc::error(request.id().as_ref(), code, message, Some(&data));
+    let body = Envelope::parse(body).map_or(Body::Empty, Body::One);
+    Reply::with(StatusCode::BAD_REQUEST, body)
+}

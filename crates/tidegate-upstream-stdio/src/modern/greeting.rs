@@ -1,0 +1,123 @@
+//! What a process is asked before it serves modern calls: whether it is modern at all, and what its
+//! tools want repeated in headers.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use tidegate_protocol::{Envelope, Id};
+use tidegate_service::Error;
+use tokio::time::{Duration, Instant};
+use tracing::info;
+
+use super::{
+    Known,
+    mirrored::Mirrored,
+    verdict::{Verdict, judge, legacy_versions, listing, question},
+};
+use crate::{
+    child::Child,
+    demux::Mode,
+    exchange::{Caller, Exchange, Patience, Received},
+    legacy::unstarted,
+    params::Params,
+    single::{Greeted, Greeting},
+};
+
+/// The longest that a server may think about `server/discover`; those that do not know it often
+/// say nothing at all.
+const LONGEST_PROBE: Duration = Duration::from_secs(10);
+
+/// The longest that a server may think about its tools, and the most pages of them.
+const LONGEST_LISTING: Duration = Duration::from_secs(5);
+const MAX_PAGES: usize = 64;
+
+/// How long a server is taken for a legacy one after it has behaved like one.
+const VERDICT_LASTS: Duration = Duration::from_secs(600);
+
+/// The questions, and whether the server has ever answered them.
+#[derive(Debug)]
+pub(crate) struct Discovery {
+    params: Arc<Params>,
+    /// Silence and death are how servers of the other era receive the question; of one that is
+    /// known to be modern they are failures.
+    is_modern: AtomicBool,
+}
+
+impl Discovery {
+    pub(super) const fn new(params: Arc<Params>) -> Self {
+        Self { params, is_modern: AtomicBool::new(false) }
+    }
+
+    /// What the server's tools want repeated in headers. A server that does not say has no such
+    /// tools.
+    pub(super) async fn learn(&self, child: &Arc<Child>) -> Known {
+        let mut mirrored = Mirrored::default();
+        let until = Instant::now() + self.params.start_timeout.min(LONGEST_LISTING);
+        let mut cursor = None;
+        for _ in 0..MAX_PAGES {
+            let Some(request) = listing(cursor.as_deref()) else { break };
+            let Some(Ok(answer)) = answer_to(child, &request, until).await else { break };
+            cursor = answer.result().and_then(|result| mirrored.learn(result));
+            if cursor.is_none() {
+                break;
+            }
+        }
+        Known { mirrored, at: Instant::now() }
+    }
+
+    async fn ask(&self, child: &Arc<Child>) -> Result<Verdict, Error> {
+        let Some(question) = question() else { return Ok(Verdict::Legacy(legacy_versions())) };
+        let until = Instant::now() + self.params.start_timeout.min(LONGEST_PROBE);
+        match answer_to(child, &question, until).await {
+            Some(Ok(answer)) => Ok(judge(&answer)),
+            Some(Err(error)) if self.is_modern.load(Ordering::Relaxed) => {
+                child.blame();
+                Err(unstarted(error, child))
+            }
+            Some(Err(_)) | None => Ok(Verdict::Legacy(legacy_versions())),
+        }
+    }
+}
+
+impl Greeting for Discovery {
+    type Facts = Arc<Known>;
+    /// The versions it speaks instead.
+    type Unfit = Arc<[String]>;
+    const MODE: Mode = Mode::Modern;
+
+    async fn greet(&self, child: &Arc<Child>) -> Greeted<Arc<Known>, Arc<[String]>> {
+        match self.ask(child).await {
+            Ok(Verdict::Modern) => {
+                self.is_modern.store(true, Ordering::Relaxed);
+                child.answered();
+                Greeted::Ready(Arc::new(self.learn(child).await))
+            }
+            Ok(Verdict::Legacy(supported)) => {
+                let name = &self.params.name;
+                info!(upstream = %name, ?supported, "the server is not a modern one");
+                Greeted::Unfit(supported.into(), VERDICT_LASTS)
+            }
+            Err(error) => Greeted::Failed(error),
+        }
+    }
+}
+
+/// The answer to a request of our own; `None` if the process would not take it, or talks of
+/// something else first.
+async fn answer_to(
+    child: &Arc<Child>,
+    request: &Envelope,
+    until: Instant,
+) -> Option<Result<Envelope, Error>> {
+    let silence = until.saturating_duration_since(Instant::now());
+    let patience = Patience { silence, deadline: Some(until) };
+    let caller = Caller::modern(Id::from_u64(0));
+    let asked = Exchange::start(Arc::clone(child), request, caller, patience).await;
+    match asked.ok()?.first().await? {
+        Ok(Received::Answer(answer)) => Some(Ok(answer)),
+        Ok(Received::Message(_)) => None,
+        Err(error) => Some(Err(error)),
+    }
+}

@@ -1,0 +1,242 @@
+//! Legacy sessions that share a process, and a server that turns out to need a client.
+
+use std::time::Duration;
+
+use futures_util::{FutureExt as _, StreamExt as _, future::join_all};
+use serde_json::{Value, json};
+use tidegate_protocol::Envelope;
+use tidegate_service::{Kind, Operation};
+use tidegate_upstream_stdio::Sharing;
+
+use crate::rig::{
+    Client, Rig, cancel, eventually, initialize, next, params, pid, rest, stream, with_token,
+    within,
+};
+
+fn shared(sharing: Sharing) -> Rig {
+    let mut params = params(&[]);
+    params.sharing = sharing;
+    Rig::with(params)
+}
+
+fn changed() -> Value {
+    json!({"jsonrpc": "2.0", "method": "notifications/tools/list_changed"})
+}
+
+async fn process(client: &Client) -> u32 {
+    pid(&client.tool("pid", json!({})).await)
+}
+
+#[tokio::test]
+async fn sessions_of_one_version_share_a_process_that_knows_no_client() {
+    let rig = shared(Sharing::Shared);
+    let one = rig.able(json!({"sampling": {}, "roots": {"listChanged": true}})).await;
+    let two = rig.client().await;
+    assert_eq!(process(&one).await, process(&two).await);
+    let hello = one.tool("hello", json!({})).await;
+    assert_eq!(hello["hello"]["capabilities"], json!({}));
+    assert_eq!(hello["hello"]["clientInfo"]["name"], "tidegate");
+    // Another version is another handshake, hence another process.
+    let old = rig.stranger();
+    let mut hello = initialize();
+    hello["params"]["protocolVersion"] = "2025-03-26".into();
+    assert_eq!(old.ask(&hello).await["result"]["protocolVersion"], "2025-03-26");
+    assert_ne!(process(&old).await, process(&one).await);
+    assert_eq!(rig.upstream.stats().spawned, 2);
+    drop((one, two, old));
+    assert_eq!(rig.upstream.stats().running, 2, "a shared process outlives its sessions");
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn what_only_one_client_could_use_is_not_offered_and_refused() {
+    let rig = shared(Sharing::Shared);
+    let client = rig.stranger();
+    let answer = client.ask(&initialize()).await;
+    assert_eq!(
+        (&answer["id"], &answer["result"]["capabilities"]),
+        (&json!("init"), &json!({"tools": {"listChanged": true}}))
+    );
+    for method in ["logging/setLevel", "resources/subscribe", "tasks/list"] {
+        let answer = client.ask(&client.request(7, method, json!({}))).await;
+        assert_eq!((&answer["id"], &answer["error"]["code"]), (&json!(7), &json!(-32601)));
+    }
+    // Notes about the client do not reach a process that has many.
+    client.tell(&json!({"jsonrpc": "2.0", "method": "notifications/roots/list_changed"})).await;
+    client.tell(&json!({"jsonrpc": "2.0", "id": 1, "result": {}})).await;
+    let seen = client.tool("seen", json!({})).await["seen"].as_array().unwrap().len();
+    assert_eq!((seen, rig.upstream.stats().stray_client_answers), (1, 1), "only `initialized`");
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn ten_thousand_calls_with_one_id_each_find_their_question() {
+    let rig = shared(Sharing::Shared);
+    let clients = join_all((0..64).map(|_| rig.client())).await;
+    let calls = clients.iter().enumerate().map(|(client, session)| async move {
+        for round in 0..157 {
+            let nonce = client * 1000 + round;
+            let arguments = json!({"nonce": nonce, "delay_ms": (nonce * 31) % 4, "progress": 1});
+            let call = with_token(session.call(round % 3, "echo", arguments), "t");
+            let mut messages = rest(session.stream(&call).await).await;
+            let answer = messages.pop().unwrap();
+            assert_eq!(answer["result"]["structuredContent"]["nonce"], nonce);
+            assert_eq!((messages.len(), &answer["id"]), (1, &json!(round % 3)));
+        }
+    });
+    join_all(calls).await;
+    let stats = rig.upstream.stats();
+    assert_eq!((stats.spawned, stats.unknown_answers, stats.duplicate_answers), (1, 0, 0));
+    assert_eq!(stats.notifications_dropped, 0);
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn a_client_cancels_and_leaves_without_touching_the_calls_of_others() {
+    let rig = shared(Sharing::Shared);
+    let (one, two) = (rig.client().await, rig.client().await);
+    let hang = |client: &Client| {
+        let call = client.call(1, "hang", json!({})).to_string();
+        Box::pin(client.operate(Operation::Send(Envelope::parse(call.into()).unwrap())))
+    };
+    let (mut mine, mut others) = (hang(&one), hang(&two));
+    assert!((&mut mine).now_or_never().is_none() && (&mut others).now_or_never().is_none());
+    two.tell(&cancel(1)).await;
+    let ended = stream(within(others).await.unwrap());
+    assert_eq!(rest(ended).await, Vec::<Value>::new());
+    assert!((&mut mine).now_or_never().is_none());
+    two.operate(Operation::EndSession).await.unwrap();
+    assert_eq!(rig.upstream.stats().in_flight, 1);
+    one.tell(&cancel(1)).await;
+    within(mine).await.unwrap();
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn everybody_hears_of_a_changed_list_once_and_nobody_hears_what_is_nobodys() {
+    let rig = shared(Sharing::Shared);
+    let (one, two) = (rig.client().await, rig.client().await);
+    let mut streams = [one.listen().await, one.listen().await, two.listen().await];
+    let stray = json!({"jsonrpc": "2.0", "method": "notifications/message",
+        "params": {"level": "info", "data": "whose?"}});
+    // Two calls are in flight, so that the line could be about either.
+    let hang = one.call(9, "hang", json!({})).to_string();
+    let mut hanging = Box::pin(one.operate(Operation::Send(Envelope::parse(hang.into()).unwrap())));
+    assert!((&mut hanging).now_or_never().is_none());
+    two.tool("emit", json!({"messages": [stray, changed()]})).await;
+    let [old, new, others] = &mut streams;
+    assert_eq!(next(new).await, changed());
+    assert_eq!(next(others).await, changed());
+    assert!(old.next().now_or_never().is_none(), "a message is on one stream of a session");
+    assert!(new.next().now_or_never().is_none() && others.next().now_or_never().is_none());
+    assert_eq!(rig.upstream.stats().notifications_dropped, 1);
+    one.tell(&cancel(9)).await;
+    drop(hanging);
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn a_shared_process_that_dies_is_replaced_and_its_sessions_live_on() {
+    let rig = shared(Sharing::Shared);
+    let (one, two) = (rig.client().await, rig.client().await);
+    let first = process(&one).await;
+    let hang = one.call(1, "hang", json!({}));
+    let exit = two.call(2, "exit", json!({"code": 3}));
+    let (hung, ended) = tokio::join!(one.error(&hang), two.error(&exit));
+    assert_eq!((hung.kind, ended.kind), (Kind::Died, Kind::Died));
+    let second = process(&one).await;
+    assert_ne!(first, second);
+    assert_eq!(process(&two).await, second);
+    assert_eq!(rig.upstream.stats().spawned, 2);
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn a_server_that_asks_all_the_same_gets_its_clients_one_by_one() {
+    let rig = shared(Sharing::Auto);
+    let asking = rig.able(json!({"roots": {}})).await;
+    let other = rig.client().await;
+    let mut listening = other.listen().await;
+    let common = process(&asking).await;
+    assert_eq!(rig.upstream.moved(), None);
+    let ask = asking.call(1, "ask", json!({"method": "roots/list"}));
+    let refused = asking.ask(&ask).await;
+    let told = &refused["result"]["structuredContent"]["told"];
+    assert_eq!(told["error"]["code"], -32601, "nobody can be asked there: {refused}");
+    let moved = rig.upstream.moved().expect("it has shown what it needs");
+    assert_eq!(moved.why, "it needs a client for roots");
+    assert_eq!(rig.upstream.stats().moves, 1);
+    // From here on the session has a process of its own, which knows what its client can do.
+    let own = process(&asking).await;
+    assert_ne!(own, common);
+    assert_eq!(
+        asking.tool("hello", json!({})).await["hello"]["capabilities"],
+        json!({"roots": {}})
+    );
+    let seen = asking.tool("seen", json!({})).await;
+    assert_eq!(seen["seen"][0]["method"], "notifications/initialized");
+    let mut stream = asking.stream(&ask).await;
+    let question = next(&mut stream).await;
+    asking.tell(&json!({"jsonrpc": "2.0", "id": question["id"], "result": {"roots": []}})).await;
+    let answer = rest(stream).await.pop().unwrap();
+    assert_eq!(answer["result"]["structuredContent"]["told"]["result"], json!({"roots": []}));
+    // The other session moves when it speaks, and opens its stream anew.
+    let others = process(&other).await;
+    assert!(others != common && others != own);
+    assert!(within(listening.next()).await.is_none(), "the old stream has ended");
+    let newcomer = rig.client().await;
+    assert!(![common, own, others].contains(&process(&newcomer).await));
+    assert_eq!(rig.upstream.stats().moves, 1, "once and for good");
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn a_tool_that_fails_for_want_of_a_client_moves_a_server_and_other_failures_do_not() {
+    let rig = shared(Sharing::Auto);
+    let client = rig.client().await;
+    for harmless in ["no such file", "the codec does not support sampling at 7 Hz"] {
+        client.ask(&client.call(1, "moan", json!({"text": harmless}))).await;
+    }
+    assert_eq!(rig.upstream.moved(), None);
+    let text = "Client does not support sampling (required for sampling/createMessage)";
+    client.ask(&client.call(1, "moan", json!({"text": text}))).await;
+    assert!(rig.upstream.moved().is_some());
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn a_server_that_has_to_be_shared_stays_shared_whatever_it_asks() {
+    let rig = shared(Sharing::Shared);
+    let client = rig.client().await;
+    let ask = client.call(1, "ask", json!({"method": "sampling/createMessage"}));
+    client.ask(&ask).await;
+    let ping = client.ask(&client.call(1, "ask", json!({"method": "ping"}))).await;
+    assert_eq!(ping["result"]["structuredContent"]["told"]["result"], json!({}));
+    assert_eq!((rig.upstream.moved(), rig.upstream.stats().moves), (None, 0));
+    assert_eq!(process(&rig.client().await).await, process(&client).await);
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn a_session_that_cannot_move_says_why_and_tries_again() {
+    let mut params = params(&[]);
+    params.sharing = Sharing::Auto;
+    params.max_processes = std::num::NonZeroU32::MIN;
+    params.acquire_timeout = Duration::from_millis(50);
+    let rig = Rig::with(params);
+    let (client, other) = (rig.client().await, rig.client().await);
+    let hang = other.call(1, "hang", json!({})).to_string();
+    let mut hanging =
+        Box::pin(other.operate(Operation::Send(Envelope::parse(hang.into()).unwrap())));
+    assert!((&mut hanging).now_or_never().is_none());
+    client.ask(&client.call(1, "ask", json!({"method": "roots/list"}))).await;
+    // The common process has the only place, and a call to finish.
+    let call = client.call(1, "pid", json!({}));
+    assert_eq!(client.error(&call).await.kind, Kind::PoolExhausted);
+    // A client may take a call back wherever it is worked on.
+    other.tell(&cancel(1)).await;
+    assert_eq!(rest(stream(within(hanging).await.unwrap())).await, Vec::<Value>::new());
+    eventually("the common process's end", || rig.upstream.stats().running == 0).await;
+    client.ask(&call).await;
+    rig.end().await;
+}
