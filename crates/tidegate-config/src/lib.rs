@@ -59,8 +59,8 @@ pub use crate::{
     layer::Flags,
     load::{Loaded, load, load_in, state_dir, state_dir_in},
     model::{
-        Config, Forward, HttpUpstream, Limits, Listener, Log, LogFormat, Ops, Processes, Rlimits,
-        Route, Security, Sharing, StdioUpstream, Timeouts, Upstream,
+        Config, Forward, Http2, HttpUpstream, Limits, Listener, Log, LogFormat, Ops, Processes,
+        Rlimits, Route, Security, Sharing, StdioUpstream, Timeouts, Upstream,
     },
     problem::{Place, Position, Problem, Report},
     secret::Secret,

@@ -136,6 +136,7 @@ pub(crate) struct RawHttp {
     pub(crate) max_waiting: Field<Count>,
     pub(crate) acquire_timeout: Field<Span>,
     pub(crate) min_idle_connections: Field<Count>,
+    pub(crate) http2: Field<Text>,
     pub(crate) pool_idle: Field<Span>,
     pub(crate) max_connection_age: Field<Option<Span>>,
     pub(crate) max_connection_requests: Field<Option<Count>>,
@@ -192,7 +193,7 @@ pub(crate) fn home_of(name: &str) -> Option<String> {
         ("upstreams.NAME.http", &["pool_idle", "max_response", "ca_file", "max_connections"]),
         (
             "upstreams.NAME.http",
-            &["max_connection_age", "max_connection_requests", "min_idle_connections"],
+            &["max_connection_age", "max_connection_requests", "min_idle_connections", "http2"],
         ),
         ("log", &["level", "format"]),
     ];

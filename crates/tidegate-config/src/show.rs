@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// Keys in reading order; names of the user's choice come after them, by alphabet.
-const ORDER: [&str; 76] = [
+const ORDER: [&str; 77] = [
     "version",
     "listeners",
     "ops",
@@ -57,6 +57,7 @@ const ORDER: [&str; 76] = [
     "max_connection_age",
     "max_connection_requests",
     "min_idle_connections",
+    "http2",
     "max_connections",
     "max_waiting",
     "acquire_timeout",

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     answer::{self, Asked, Plan},
-    dial::Dialer,
+    dial::{Dialer, Lane},
     events::Events,
     exchange::{Exchange, Limits},
     fault::Fault,
@@ -242,14 +242,17 @@ impl Core {
         &self,
         plea: &mut Plea,
     ) -> Result<(Lease<Box<Link>>, Response<Incoming>), Fault> {
-        let pool = if plea.is_endless { &self.streams } else { &self.calls };
+        let (lane, pool) = match plea.is_endless {
+            true => (Lane::Streams, &self.streams),
+            false => (Lane::Calls, &self.calls),
+        };
         let mut lease = pool.checkout_within(plea.cap).await.map_err(Fault::Busy)?;
         let mut start = lease.taken_at();
         if plea.cap.is_some_and(|cap| cap <= start) {
             return Err(Fault::TooLate);
         }
         if lease.item().is_none() {
-            start = self.dial_into(&mut lease, plea.cap).await?;
+            start = self.dial_into(lane, &mut lease, plea.cap).await?;
         }
         loop {
             let deadline = start + self.request_timeout;
@@ -263,7 +266,7 @@ impl Core {
                 Err(HeadError::Unsent(returned)) if !is_new => {
                     lease.close(Reason::Broken);
                     plea.request = Some(*returned);
-                    start = self.dial_into(&mut lease, plea.cap).await?;
+                    start = self.dial_into(lane, &mut lease, plea.cap).await?;
                     continue;
                 }
                 Err(HeadError::Unsent(_)) => Fault::Unsent,
@@ -280,11 +283,12 @@ impl Core {
     /// Makes a connection for a lease; says when it was ready.
     async fn dial_into(
         &self,
+        lane: Lane,
         lease: &mut Lease<Box<Link>>,
         cap: Option<Instant>,
     ) -> Result<Instant, Fault> {
         // Rare and large, so it does not ride along in the future of every call.
-        let link = Box::pin(self.dialer.dial(cap)).await?;
+        let link = Box::pin(self.dialer.dial(lane, cap)).await?;
         lease.fill(Box::new(link));
         Ok(Instant::now())
     }

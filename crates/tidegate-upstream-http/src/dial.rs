@@ -3,15 +3,22 @@
 use std::{
     io,
     net::{IpAddr, SocketAddr},
-    sync::Arc,
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
+use parking_lot::Mutex;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs, pki_types::CertificateDer};
 use socket2::{SockRef, TcpKeepalive};
+use tidegate_pool::Expiry;
+use tidegate_service::Tasks;
 use tokio::{
     net::{self, TcpStream},
+    sync::Semaphore,
     time::{self, Instant},
 };
 use tokio_rustls::TlsConnector;
@@ -21,8 +28,8 @@ use crate::{
     Params, SetupError,
     fault::Fault,
     io::{Io, Watch},
-    link::Link,
-    params::Target,
+    link::{Http1, Http2, Link, Shared},
+    params::{Http2 as Http2Wish, Target},
     stats::{Counters, OpenConnection},
 };
 
@@ -34,8 +41,40 @@ const KEEPALIVE_EVERY: Duration = Duration::from_secs(10);
 pub(crate) struct Dialer {
     target: Target,
     tls: Option<TlsConnector>,
+    http2: Http2Wish,
     timeout: Duration,
     counters: Arc<Counters>,
+    tasks: Tasks,
+    /// When a shared connection takes no more calls.
+    expiry: Expiry,
+    /// The shared connections, one for each lane.
+    calls: Sharing,
+    streams: Sharing,
+    /// The server has chosen HTTP/1.1 when it was last asked, so that it makes no sense to wait
+    /// for a connection that could be shared.
+    speaks_http1: AtomicBool,
+}
+
+/// What a connection is for. Streams without an end must not use up what calls need.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lane {
+    Calls,
+    Streams,
+}
+
+/// A connection that is shared while somebody uses it.
+#[derive(Debug)]
+struct Sharing {
+    connection: Mutex<Weak<Shared>>,
+    /// Who holds this makes a connection for all.
+    turn: Semaphore,
+}
+
+/// A new connection, by what it speaks.
+#[expect(clippy::large_enum_variant, reason = "lives for one match")]
+enum Fresh {
+    Http1(Link),
+    Http2(Shared),
 }
 
 impl Dialer {
@@ -43,12 +82,26 @@ impl Dialer {
         params: &Params,
         target: Target,
         counters: Arc<Counters>,
+        tasks: Tasks,
     ) -> Result<Self, SetupError> {
+        let http2 = params.http2;
         let tls = match target.server_name {
-            Some(_) => Some(connector(params.ca_pem.as_deref())?),
+            Some(_) => Some(connector(params.ca_pem.as_deref(), http2)?),
             None => None,
         };
-        Ok(Self { target, tls, timeout: params.connect_timeout, counters })
+        let never = http2 == Http2Wish::Off || (tls.is_none() && http2 == Http2Wish::Auto);
+        Ok(Self {
+            target,
+            tls,
+            http2,
+            timeout: params.connect_timeout,
+            counters,
+            tasks,
+            expiry: Expiry { idle: None, lifetime: params.max_lifetime, uses: params.max_uses },
+            calls: Sharing::new(),
+            streams: Sharing::new(),
+            speaks_http1: AtomicBool::new(never),
+        })
     }
 
     pub(crate) const fn target(&self) -> &Target {
@@ -60,27 +113,68 @@ impl Dialer {
     /// # Cancel safety
     ///
     /// A dropped attempt leaves nothing open.
-    pub(crate) async fn dial(&self, cap: Option<Instant>) -> Result<Link, Fault> {
+    pub(crate) async fn dial(&self, lane: Lane, cap: Option<Instant>) -> Result<Link, Fault> {
         let now = Instant::now();
         let deadline = cap.map_or(now + self.timeout, |cap| cap.min(now + self.timeout));
-        match time::timeout_at(deadline, self.connect(deadline)).await {
+        match time::timeout_at(deadline, self.connect(lane, deadline)).await {
             Ok(outcome) => outcome,
             Err(_elapsed) => Err(Fault::ConnectTimeout(deadline.saturating_duration_since(now))),
         }
     }
 
-    async fn connect(&self, deadline: Instant) -> Result<Link, Fault> {
+    /// A share in the connection that there is, or a new connection.
+    async fn connect(&self, lane: Lane, deadline: Instant) -> Result<Link, Fault> {
+        let sharing = match lane {
+            Lane::Calls => &self.calls,
+            Lane::Streams => &self.streams,
+        };
+        if self.speaks_http1.load(Relaxed) {
+            return self.adopt(sharing, self.fresh(deadline).await?);
+        }
+        if let Some(shared) = sharing.get(&self.expiry) {
+            return Ok(self.share(shared));
+        }
+        // The semaphore is never closed, and a turn that could not be had is none that is kept.
+        let _turn = sharing.turn.acquire().await.ok();
+        if let Some(shared) = sharing.get(&self.expiry) {
+            return Ok(self.share(shared));
+        }
+        self.adopt(sharing, self.fresh(deadline).await?)
+    }
+
+    /// Notes what the server speaks.
+    fn adopt(&self, sharing: &Sharing, fresh: Fresh) -> Result<Link, Fault> {
+        self.speaks_http1.store(matches!(fresh, Fresh::Http1(_)), Relaxed);
+        match fresh {
+            Fresh::Http1(link) => Ok(link),
+            Fresh::Http2(shared) => {
+                let shared = Arc::new(shared);
+                *sharing.connection.lock() = Arc::downgrade(&shared);
+                Ok(self.share(shared))
+            }
+        }
+    }
+
+    fn share(&self, shared: Arc<Shared>) -> Link {
+        Link::Http2(Http2::new(shared, Arc::clone(&self.target.origin)))
+    }
+
+    async fn fresh(&self, deadline: Instant) -> Result<Fresh, Fault> {
         let socket = self.socket(deadline).await?;
         let open = OpenConnection::new(Arc::clone(&self.counters));
         let watch = Arc::new(Watch::new());
-        let io = match (&self.tls, &self.target.server_name) {
+        let (io, is_http2) = match (&self.tls, &self.target.server_name) {
             (Some(tls), Some(name)) => {
                 let stream = tls.connect(name.clone(), socket).await.map_err(Fault::Tls)?;
-                Io::tls(stream, Arc::clone(&watch))
+                let chosen = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+                (Io::tls(stream, Arc::clone(&watch)), chosen)
             }
-            _ => Io::plain(socket, Arc::clone(&watch)),
+            _ => (Io::plain(socket, Arc::clone(&watch)), self.http2 == Http2Wish::Always),
         };
-        Link::new(io, watch, open).await
+        if is_http2 {
+            return Shared::new(io, open, &self.tasks).await.map(Fresh::Http2);
+        }
+        Http1::new(io, watch, open).await.map(Link::Http1).map(Fresh::Http1)
     }
 
     /// Tries the server's addresses one after the other.
@@ -115,6 +209,18 @@ impl Dialer {
     }
 }
 
+impl Sharing {
+    fn new() -> Self {
+        Self { connection: Mutex::default(), turn: Semaphore::new(1) }
+    }
+
+    fn get(&self, expiry: &Expiry) -> Option<Arc<Shared>> {
+        let shared = self.connection.lock().upgrade()?;
+        let good = shared.is_open() && expiry.judge(&shared.usage(), Instant::now()).is_none();
+        good.then_some(shared)
+    }
+}
+
 fn configure(socket: &TcpStream) -> io::Result<()> {
     socket.set_nodelay(true)?;
     let keepalive = TcpKeepalive::new()
@@ -124,7 +230,7 @@ fn configure(socket: &TcpStream) -> io::Result<()> {
     SockRef::from(socket).set_tcp_keepalive(&keepalive)
 }
 
-fn connector(ca_pem: Option<&[u8]>) -> Result<TlsConnector, SetupError> {
+fn connector(ca_pem: Option<&[u8]>, http2: Http2Wish) -> Result<TlsConnector, SetupError> {
     let mut roots = RootCertStore::empty();
     let system = rustls_native_certs::load_native_certs();
     for error in system.errors {
@@ -144,6 +250,11 @@ fn connector(ca_pem: Option<&[u8]>) -> Result<TlsConnector, SetupError> {
         .map_err(SetupError::Tls)?
         .with_root_certificates(roots)
         .with_no_client_auth();
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    let protocols: &[&[u8]] = match http2 {
+        Http2Wish::Off => &[b"http/1.1"],
+        Http2Wish::Auto => &[b"h2", b"http/1.1"],
+        Http2Wish::Always => &[b"h2"],
+    };
+    config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
     Ok(TlsConnector::from(Arc::new(config)))
 }

@@ -7,7 +7,12 @@ use tidegate_service::{Error, Tasks};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use crate::{Params, dial::Dialer, fault::Fault, link::Link};
+use crate::{
+    Params,
+    dial::{Dialer, Lane},
+    fault::Fault,
+    link::Link,
+};
 
 /// The longest time between two looks at idle connections.
 const MAX_PERIOD: Duration = Duration::from_secs(5);
@@ -24,7 +29,7 @@ impl Keeper for Links {
     type Error = Fault;
 
     async fn make(&self) -> Result<Box<Link>, Fault> {
-        match self.dialer.dial(None).await {
+        match self.dialer.dial(Lane::Calls, None).await {
             Ok(mut link) => {
                 link.set_aside();
                 Ok(Box::new(link))

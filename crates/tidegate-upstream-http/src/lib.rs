@@ -1,7 +1,7 @@
 //! An MCP server over Streamable HTTP.
 //!
-//! [`HttpUpstream`] sends the bytes of a message as they came over a kept HTTP/1.1 connection,
-//! plain or TLS, and gives back what the server answers: one message, or events as soon as each is
+//! [`HttpUpstream`] sends the bytes of a message as they came over a kept connection, HTTP/1.1 or
+//! HTTP/2, plain or TLS, and gives back what the server answers: one message, or events as soon as each is
 //! complete. A request leaves once. It maps the proxy's session to the server's, and it must not
 //! know clients, routes, retries or other upstreams.
 //!
@@ -31,9 +31,9 @@
 //! ```
 //!
 //! The map, inward: `upstream` is the service and `course` what a call goes through; `params` says
-//! where to; `session` and `headers` what goes along; `dial` makes a connection and `link` drives
-//! it, with `relay` for its wakes, `timer` for its deadlines and `io` for its bytes; `keep` looks
-//! after those that nobody uses. Outward:
+//! where to; `session` and `headers` what goes along; `dial` makes a connection and `link` uses
+//! it, alone or shared, with `relay` for its wakes, `timer` for its deadlines and `io` for its
+//! bytes; `keep` looks after those that nobody uses. Outward:
 //! `answer` decides what a head means, `exchange` reads the body, `events` cuts it; `fault` says
 //! what went wrong and `stats` counts.
 
@@ -55,7 +55,7 @@ mod timer;
 mod upstream;
 
 pub use crate::{
-    params::{Params, SetupError},
+    params::{Http2, Params, SetupError},
     session::UpstreamSession,
     stats::{Attempts, Stats},
     upstream::HttpUpstream,

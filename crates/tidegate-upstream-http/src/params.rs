@@ -8,6 +8,8 @@ use http::{
 };
 use rustls::pki_types::ServerName;
 
+use crate::link::Origin;
+
 /// How to reach one MCP server, and how long to wait for what.
 #[derive(Clone)]
 pub struct Params {
@@ -39,10 +41,24 @@ pub struct Params {
     pub min_idle: usize,
     /// The largest JSON body, and the largest event of a stream, in bytes.
     pub max_response: usize,
+    /// Whether calls share HTTP/2 connections.
+    pub http2: Http2,
     /// Certificates to trust beside those of the system, as PEM.
     pub ca_pem: Option<Vec<u8>>,
     /// Headers that every request carries, whatever the client sent under these names.
     pub headers: HeaderMap,
+}
+
+/// When HTTP/2 is spoken to a server.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Http2 {
+    /// Never.
+    Off,
+    /// If the server wants it, which it says in the TLS handshake; never without TLS.
+    #[default]
+    Auto,
+    /// Always, without TLS too: the server is known to speak it.
+    Always,
 }
 
 /// Why an upstream cannot be set up.
@@ -86,6 +102,7 @@ pub(crate) struct Target {
     pub(crate) path: Uri,
     /// What tells this server from others; sessions belong to one.
     pub(crate) endpoint: Arc<str>,
+    pub(crate) origin: Arc<Origin>,
 }
 
 impl Params {
@@ -106,6 +123,7 @@ impl Params {
             max_uses: None,
             min_idle: 0,
             max_response: 16 << 20,
+            http2: Http2::default(),
             ca_pem: None,
             headers: HeaderMap::new(),
         }
@@ -138,6 +156,10 @@ impl Target {
             authority: HeaderValue::from_str(authority.as_str()).map_err(|_| SetupError::Host)?,
             path: Uri::from(path),
             endpoint: Arc::from(url.to_string()),
+            origin: Arc::new(Origin {
+                scheme: if tls { Scheme::HTTPS } else { Scheme::HTTP },
+                authority: authority.clone(),
+            }),
             host,
             server_name,
         })

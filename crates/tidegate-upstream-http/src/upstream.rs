@@ -54,7 +54,8 @@ impl HttpUpstream {
         // A stream takes its place for good, so there is nothing to wait for.
         let streams = Pool::new(tidegate_pool::Params { max_waiting: 0, min_idle: 0, ..limits });
         let counters = Arc::new(Counters::default());
-        let dialer = Arc::new(Dialer::new(&params, target.clone(), Arc::clone(&counters))?);
+        let (target_of_dialer, told) = (target.clone(), Arc::clone(&counters));
+        let dialer = Arc::new(Dialer::new(&params, target_of_dialer, told, tasks.clone())?);
         let (pools, stopped) = ([calls.clone(), streams.clone()], CancellationToken::new());
         let keep = keep::look_after(pools, &dialer, &params, stopped.clone(), tasks.clone());
         tasks.spawn("upstream-http-connections", OnError::Log, keep);

@@ -100,6 +100,17 @@ pub struct Rlimits {
     pub cpu: Option<Duration>,
 }
 
+/// When HTTP/2 is spoken to a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Http2 {
+    /// Never.
+    Off,
+    /// If the server chooses it in the TLS handshake; never without TLS.
+    Auto,
+    /// Always, without TLS too.
+    Always,
+}
+
 /// How to reach and treat an HTTP server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpUpstream {
@@ -129,6 +140,8 @@ pub struct HttpUpstream {
     pub max_connection_requests: Option<u64>,
     /// Largest JSON answer, and largest single event of a stream, bytes. Default 16 MiB.
     pub max_response: usize,
+    /// Whether calls share HTTP/2 connections. Default [`Http2::Auto`].
+    pub http2: Http2,
     /// Content of `ca_file`: PEM certificates trusted besides the system's.
     pub ca_pem: Option<Vec<u8>>,
     /// Headers added to every request, all marked sensitive.

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     decode::{Field, Text},
     layer::{MAX_FILE, read_text, reason},
-    model::HttpUpstream,
+    model::{Http2, HttpUpstream},
     problem::Mismatch,
     raw::{Named, RawHttp},
 };
@@ -75,6 +75,8 @@ pub(super) fn check(
     );
     let min_idle = section.count("min_idle_connections", raw.min_idle_connections, 0..=1_000_000);
     let min_idle_connections = spares(&section, min_idle, max_connections);
+    let choices = [("off", Http2::Off), ("auto", Http2::Auto), ("always", Http2::Always)];
+    let http2 = section.choice("http2", raw.http2, "not a use of HTTP/2", &choices);
     let max_response = section.size("max_response", raw.max_response, 1024..=1 << 30);
     Some(HttpUpstream {
         url: url?,
@@ -89,6 +91,7 @@ pub(super) fn check(
         max_connection_age: max_connection_age?,
         max_connection_requests: max_connection_requests?.map(|requests| requests as u64),
         max_response: max_response?,
+        http2: http2?,
         ca_pem: ca_pem?,
         headers: headers?,
     })

@@ -8,7 +8,7 @@ use super::section::{Section, Zero};
 use crate::{
     decode::{Count, Field, Span, Text},
     model::{Processes, Rlimits, Sharing},
-    problem::{Mismatch, closest},
+    problem::Mismatch,
     raw::{RawRlimits, RawStdio},
 };
 
@@ -109,19 +109,9 @@ fn most_open_files() -> Option<u64> {
 }
 
 fn sharing(section: &Section<'_>, field: Field<Text>) -> Option<Sharing> {
-    const HELP: &str = "write session, shared or auto";
-    let text = section.text("sharing", field, HELP)?;
-    match text.as_str() {
-        "session" => Some(Sharing::Session),
-        "shared" => Some(Sharing::Shared),
-        "auto" => Some(Sharing::Auto),
-        other => {
-            let meant = closest(other, ["session", "shared", "auto"]);
-            let help = meant
-                .map_or_else(|| HELP.to_owned(), |meant| format!("did you mean {meant}? {HELP}"));
-            section.refuse("sharing", Mismatch::new("not a way of sharing", help))
-        }
-    }
+    let choices =
+        [("session", Sharing::Session), ("shared", Sharing::Shared), ("auto", Sharing::Auto)];
+    section.choice("sharing", field, "not a way of sharing", &choices)
 }
 
 /// Spares are children, and only sessions of their own take one.

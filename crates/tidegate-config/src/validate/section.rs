@@ -5,7 +5,7 @@ use std::{ops::RangeInclusive, time::Duration};
 use crate::{
     decode::{Context, Count, Field, Size, Span, Text},
     key::Key,
-    problem::Mismatch,
+    problem::{Mismatch, closest},
     units,
 };
 
@@ -102,6 +102,29 @@ impl<'a> Section<'a> {
     /// Text as it is.
     pub(super) fn text(&self, name: &str, field: Field<Text>, help: &str) -> Option<String> {
         self.need(name, field, help).map(|Text(text)| text)
+    }
+
+    /// One of a few words.
+    pub(super) fn choice<T: Copy>(
+        &self,
+        name: &str,
+        field: Field<Text>,
+        what: &'static str,
+        choices: &[(&str, T)],
+    ) -> Option<T> {
+        let words: Vec<&str> = choices.iter().map(|(word, _)| *word).collect();
+        let help = match words.split_last() {
+            Some((last, others)) => format!("write {} or {last}", others.join(", ")),
+            None => String::new(),
+        };
+        let text = self.text(name, field, &help)?;
+        if let Some((_, chosen)) = choices.iter().find(|(word, _)| *word == text) {
+            return Some(*chosen);
+        }
+        let meant = closest(&text, words);
+        let help =
+            meant.map_or_else(|| help.clone(), |meant| format!("did you mean {meant}? {help}"));
+        self.refuse(name, Mismatch::new(what, help))
     }
 
     /// The value of `name` is wrong.

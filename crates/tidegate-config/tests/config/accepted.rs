@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, num::NonZeroU32, path::PathBuf, time::Duration}
 
 use http::{HeaderMap, HeaderValue};
 use tidegate_config::{
-    Config, Forward, HttpUpstream, Limits, Listener, Log, LogFormat, Ops, Processes, Rlimits,
-    Route, Secret, Security, Sharing, StdioUpstream, Timeouts, Upstream,
+    Config, Forward, Http2, HttpUpstream, Limits, Listener, Log, LogFormat, Ops, Processes,
+    Rlimits, Route, Secret, Security, Sharing, StdioUpstream, Timeouts, Upstream,
 };
 
 use crate::world::{PEM, World};
@@ -76,6 +76,7 @@ upstreams:
       max_waiting: 47
       acquire_timeout: 48s
       min_idle_connections: 3
+      http2: always
       max_connection_age: 49s
       max_connection_requests: 50
       pool_idle: 45s
@@ -146,6 +147,7 @@ fn expected_remote() -> HttpUpstream {
         max_waiting: 47,
         acquire_timeout: seconds(48),
         min_idle_connections: 3,
+        http2: Http2::Always,
         pool_idle: seconds(45),
         max_connection_age: Some(seconds(49)),
         max_connection_requests: Some(50),
@@ -287,6 +289,7 @@ fn defaults() {
             max_waiting: 1024,
             acquire_timeout: seconds(5),
             min_idle_connections: 0,
+            http2: Http2::Auto,
             pool_idle: seconds(60),
             max_connection_age: None,
             max_connection_requests: None,

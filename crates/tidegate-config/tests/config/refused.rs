@@ -703,6 +703,7 @@ fn bounds_of_a_url() {
       min_idle_connections: 3
       max_connection_age: 1
       max_connection_requests: 0
+      http2: alway
 ",
         &[
             "t.yaml:6:20: upstreams.a.http.max_waiting: it is too large; found `1000001`",
@@ -716,6 +717,8 @@ fn bounds_of_a_url() {
             "write a whole number and ms, s, m, h or d, for example 30s; or off",
             "t.yaml:11:32: upstreams.a.http.max_connection_requests: it is too small; found `0`",
             "write 1 to 1000000000000; or off",
+            "t.yaml:12:14: upstreams.a.http.http2: not a use of HTTP/2; found `alway`",
+            "did you mean always? write off, auto or always",
         ],
     );
 }

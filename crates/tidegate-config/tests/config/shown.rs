@@ -50,6 +50,7 @@ upstreams:
       max_connection_age: off  # default
       max_connection_requests: off  # default
       min_idle_connections: 0  # default
+      http2: auto  # default
       max_connections: 1024  # default
       max_waiting: 1024  # default
       acquire_timeout: 5s  # default

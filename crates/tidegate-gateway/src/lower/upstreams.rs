@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tidegate_config::{Config, Upstream as Configured};
 use tidegate_process::Spawner;
 use tidegate_service::Tasks;
-use tidegate_upstream_http::HttpUpstream;
+use tidegate_upstream_http::{Http2, HttpUpstream};
 use tidegate_upstream_stdio::{Rlimits, Sharing, StdioUpstream};
 
 use crate::{
@@ -87,6 +87,11 @@ fn http_params(
         max_uses: http.max_connection_requests,
         min_idle: http.min_idle_connections,
         max_response: http.max_response,
+        http2: match http.http2 {
+            tidegate_config::Http2::Off => Http2::Off,
+            tidegate_config::Http2::Auto => Http2::Auto,
+            tidegate_config::Http2::Always => Http2::Always,
+        },
         ca_pem: http.ca_pem.clone(),
         headers: http.headers.clone(),
     }
@@ -139,6 +144,7 @@ mod tests {
     use std::{num::NonZeroU32, time::Duration};
 
     use tidegate_config::{Environment, Flags, Upstream, load_in};
+    use tidegate_upstream_http::Http2;
     use tidegate_upstream_stdio::{Params, Rlimits, Sharing};
 
     /// The upstream that this says, none of its values a default.
@@ -242,7 +248,7 @@ mod tests {
         let keys = "{url: 'http://127.0.0.1:9/x', connect_timeout: 11s, request_timeout: 12s, \
                     idle_timeout: 13s, max_connections: 14, max_waiting: 15, acquire_timeout: 16s, \
                     pool_idle: 17s, max_connection_age: 19s, max_connection_requests: 20, \
-                    min_idle_connections: 3, max_response: 18KiB, headers: {k: v}}";
+                    min_idle_connections: 3, http2: always, max_response: 18KiB, headers: {k: v}}";
         let Upstream::Http(http) = upstream("HTTP", keys) else { panic!("not http") };
         let tidegate_upstream_http::Params {
             name,
@@ -258,6 +264,7 @@ mod tests {
             max_uses,
             min_idle,
             max_response,
+            http2,
             ca_pem,
             headers,
         } = super::http_params(&"a".into(), &http);
@@ -268,6 +275,6 @@ mod tests {
         assert_eq!((max_waiting, acquire_timeout), (15, seconds(16)));
         assert_eq!((max_lifetime, max_uses, min_idle), (Some(seconds(19)), Some(20), 3));
         assert_eq!((pool_idle, max_response, ca_pem), (seconds(17), 18 << 10, None));
-        assert_eq!(headers["k"], "v");
+        assert_eq!((http2, &headers["k"]), (Http2::Always, &"v".parse().unwrap()));
     }
 }

@@ -4,6 +4,7 @@
 mod calls;
 mod faults;
 mod framing;
+mod http2;
 mod sessions;
 mod streams;
 mod stress;

@@ -15,23 +15,23 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use crate::support::{Conn, EVENTS_HEAD, PONG, Peer, World, chunk, events, json, message, next};
 
-struct Authority {
+pub(crate) struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
 }
 
 impl Authority {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate().unwrap();
         Self { issuer: CertifiedIssuer::self_signed(params, key).unwrap() }
     }
 
-    fn pem(&self) -> Vec<u8> {
+    pub(crate) fn pem(&self) -> Vec<u8> {
         self.issuer.pem().into_bytes()
     }
 
-    fn acceptor(&self, name: &str, protocols: &[&[u8]]) -> TlsAcceptor {
+    pub(crate) fn acceptor(&self, name: &str, protocols: &[&[u8]]) -> TlsAcceptor {
         let key = KeyPair::generate().unwrap();
         let params = CertificateParams::new([name.to_owned()]).unwrap();
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
@@ -48,7 +48,7 @@ impl Authority {
     }
 }
 
-fn params(address: SocketAddr, ca_pem: Option<Vec<u8>>) -> Params {
+pub(crate) fn params(address: SocketAddr, ca_pem: Option<Vec<u8>>) -> Params {
     let url = format!("https://localhost:{}/mcp", address.port());
     Params { ca_pem, ..Params::new("secure", url.parse().unwrap()) }
 }
@@ -64,7 +64,7 @@ async fn accept(
 #[tokio::test]
 async fn a_trusted_server_is_called_and_its_connection_kept() {
     let (peer, authority) = (Peer::bind().await, Authority::new());
-    let acceptor = authority.acceptor("localhost", &[b"h2", b"http/1.1"]);
+    let acceptor = authority.acceptor("localhost", &[b"http/1.1"]);
     let world = World::new(params(peer.address(), Some(authority.pem())));
     let big = format!(r#"{{"jsonrpc":"2.0","id":1,"result":{{"a":"{}"}}}}"#, "x".repeat(1 << 20));
     let calls = async {
@@ -104,7 +104,7 @@ async fn servers_that_cannot_prove_who_they_are_get_no_request() {
         // The wrong name, an unknown authority, no common protocol.
         (authority.acceptor("other.example", &[]), authority.pem()),
         (authority.acceptor("localhost", &[]), Authority::new().pem()),
-        (authority.acceptor("localhost", &[b"h2"]), authority.pem()),
+        (authority.acceptor("localhost", &[b"h3"]), authority.pem()),
     ];
     for (acceptor, ca_pem) in cases {
         let world = World::new(params(peer.address(), Some(ca_pem)));
