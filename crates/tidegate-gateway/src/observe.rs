@@ -5,8 +5,9 @@ mod processes;
 use std::sync::Arc;
 
 use tidegate_server::{Refused, observe::Sources};
-use tidegate_telemetry::{CONTENT_TYPE, Counter, Gauge, Label, Samples, Telemetry};
+use tidegate_telemetry::{CONTENT_TYPE, Counter, Gauge, Histogram, Label, Samples, Telemetry};
 
+use self::processes::times;
 use crate::{census::Counted, stack::Leaf, status::Reporter};
 
 /// The sources of the ops listener.
@@ -76,10 +77,13 @@ fn connections(
         samples.gauge(Gauge::HttpWaiting, &labels, pool.waiting);
         samples.counter(Counter::HttpConnectionsOpened, &labels, pool.created);
         samples.counter(Counter::HttpConnectionsReused, &labels, pool.reused);
+        samples.counter(Counter::HttpUpkeepFailures, &labels, pool.failed);
+        times(Histogram::HttpAcquireTime, &labels, &pool.acquire, samples);
         for (cause, count) in [
             ("broken", pool.closed.broken),
             ("idle", pool.closed.idle),
             ("lifetime", pool.closed.lifetime),
+            ("uses", pool.closed.uses),
             ("abandoned", pool.closed.abandoned),
             ("shutdown", pool.closed.shutdown),
         ] {

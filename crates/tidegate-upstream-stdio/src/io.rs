@@ -69,7 +69,7 @@ impl Io {
             log: Log::default(),
             escalation,
             fault: None,
-            measure_at: Instant::now() + upkeep::measuring(&child.params),
+            measure_at: Instant::now() + upkeep::FIRST_LOOK,
             child,
             _alive: alive,
         }
@@ -235,6 +235,9 @@ impl Io {
     }
 
     fn measure(&self) {
+        if self.escalation.has_begun() {
+            return;
+        }
         if let Some(usage) = self.process.usage() {
             self.child.measured(usage.resident, usage.cpu);
         }

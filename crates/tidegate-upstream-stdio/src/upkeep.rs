@@ -1,7 +1,7 @@
 //! Looking after the processes of one upstream: which are to be replaced, and how much they use.
 
 use std::{
-    sync::{Arc, Weak, atomic::Ordering},
+    sync::{Arc, Weak},
     time::Duration,
 };
 
@@ -16,6 +16,9 @@ const LOOK: Duration = Duration::from_secs(5);
 
 /// The same where memory is limited, since it can grow fast.
 const LOOK_AT_MEMORY: Duration = Duration::from_millis(500);
+
+/// How soon a process measures itself for the first time.
+pub(crate) const FIRST_LOOK: Duration = Duration::from_millis(500);
 
 /// Why a process is replaced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,9 +61,7 @@ fn period(params: &Params) -> Duration {
 }
 
 fn look(host: &Host, now: Instant) {
-    let mut resident = 0;
     for child in host.children() {
-        resident += child.resident_bytes();
         let Some(over) = judge(&child, now) else { continue };
         if child.retire() {
             debug!(upstream = %host.params.name, pid = child.pid(), ?over, "replacing a process");
@@ -73,7 +74,6 @@ fn look(host: &Host, now: Instant) {
             counter.increment();
         }
     }
-    host.counters.resident_bytes.store(resident, Ordering::Relaxed);
 }
 
 fn judge(child: &Arc<Child>, now: Instant) -> Option<Over> {

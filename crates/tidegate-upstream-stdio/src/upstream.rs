@@ -60,16 +60,18 @@ impl StdioUpstream {
     #[must_use]
     pub fn stats(&self) -> Stats {
         let host = &self.0.host;
-        let queued = host.children().into_iter().map(|child| child.queued());
-        let (queued_messages, queued_bytes) =
-            queued.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
-        Stats {
+        let mut stats = Stats {
             places: host.gate.stats(),
-            queued_messages,
-            queued_bytes,
             down: host.down().is_some(),
             ..host.counters.snapshot()
+        };
+        for child in host.children() {
+            let (messages, bytes) = child.queued();
+            stats.queued_messages += messages;
+            stats.queued_bytes += bytes;
+            stats.resident_bytes += child.resident_bytes();
         }
+        stats
     }
 
     /// Since when, and why, sessions have a process each where they shared one before
