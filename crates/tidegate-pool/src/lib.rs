@@ -33,10 +33,11 @@
 //!
 //! The map: [`Pool`] and [`Lease`] are what users see; [`Gate`] decides who may come in and who
 //! waits, also for owners that keep their things elsewhere; [`Expiry`] decides when a thing is too
-//! old; `idle` keeps the idle things, in one of two ways ([`Idle`]); `maintain` looks after them;
+//! old; [`Buffers`] lends memory to read into; `idle` keeps the idle things, in one of two ways ([`Idle`]); `maintain` looks after them;
 //! [`Stats`] and [`Times`] count. What threads agree on without a lock is in `closing` and
 //! `idle::stack`, and proven in `tests/model.rs`.
 
+mod buffers;
 mod closing;
 mod expiry;
 mod gate;
@@ -50,6 +51,7 @@ mod sync;
 mod times;
 
 pub use crate::{
+    buffers::{Buffer, BufferStats, Buffers},
     expiry::{Expiry, Usage},
     gate::{CheckoutError, Gate, GateParams, GateStats, Pass},
     idle::Idle,
