@@ -1,13 +1,16 @@
 //! From the bytes of a pipe to messages.
 
-use bytes::{Bytes, BytesMut};
+use std::{future::poll_fn, pin::Pin, sync::LazyLock};
+
+use bytes::Bytes;
+use tidegate_pool::Buffers;
 use tidegate_protocol::{
     Envelope, Id, Limits, ParseError, ParseErrorKind,
     line::{Decoder, TooLong},
     split_batch,
 };
 use tokio::{
-    io::{AsyncRead, AsyncReadExt as _},
+    io::AsyncRead,
     time::{Duration, Instant},
 };
 use tracing::warn;
@@ -18,6 +21,9 @@ use crate::{child::Child, demux::Effects};
 const MIN_READ: usize = 4 * 1024;
 const MAX_READ: usize = 64 * 1024;
 
+/// How much memory to read into lies ready for all pipes together.
+const MAX_READY: usize = 8 << 20;
+
 /// How often a process's garbage is logged.
 const COMPLAIN: Duration = Duration::from_secs(1);
 
@@ -27,42 +33,54 @@ const EXCERPT: usize = 200;
 /// Messages of a batch, which 2025-03-26 servers may send.
 const MAX_BATCH: usize = 1024;
 
-/// One readable end, with a buffer that grows with what comes.
+/// What all pipes of this process read into. At one moment only few of them read.
+static BUFFERS: LazyLock<Buffers> = LazyLock::new(|| Buffers::new(MAX_READY));
+
+/// One readable end. It has a buffer only while it looks whether something is there.
 #[derive(Debug)]
 pub(super) struct Pipe<R> {
     reader: Option<R>,
-    buffer: BytesMut,
+    buffers: Buffers,
+    /// What was read last.
+    bytes: Bytes,
     chunk: usize,
 }
 
 impl<R: AsyncRead + Unpin> Pipe<R> {
     pub(super) fn new(reader: R) -> Self {
-        Self { reader: Some(reader), buffer: BytesMut::new(), chunk: MIN_READ }
+        Self::with(reader, BUFFERS.clone())
+    }
+
+    fn with(reader: R, buffers: Buffers) -> Self {
+        Self { reader: Some(reader), buffers, bytes: Bytes::new(), chunk: MIN_READ }
     }
 
     pub(super) const fn is_open(&self) -> bool {
         self.reader.is_some()
     }
 
-    /// Reads once. `false` means that this was the end.
+    /// Reads once, unless what was read before has not been taken. `false` means that this was the
+    /// end.
     ///
     /// # Cancel safety
     /// Nothing is lost if it is dropped.
     pub(super) async fn read(&mut self) -> bool {
-        let Some(reader) = &mut self.reader else { return false };
-        if self.buffer.capacity() - self.buffer.len() < self.chunk / 4 {
-            self.buffer.reserve(self.chunk);
+        if !self.bytes.is_empty() {
+            return true;
         }
-        match reader.read_buf(&mut self.buffer).await {
-            Ok(0) | Err(_) => {
+        let Some(reader) = &mut self.reader else { return false };
+        let (buffers, chunk) = (&self.buffers, self.chunk);
+        match poll_fn(|cx| buffers.poll_read(cx, Pin::new(&mut *reader), chunk)).await {
+            Ok(bytes) if !bytes.is_empty() => {
+                if bytes.len() == chunk {
+                    self.chunk = (chunk * 4).min(MAX_READ);
+                }
+                self.bytes = bytes;
+                true
+            }
+            Ok(_) | Err(_) => {
                 self.reader = None;
                 false
-            }
-            Ok(length) => {
-                if length >= self.chunk / 4 {
-                    self.chunk = (self.chunk * 2).min(MAX_READ);
-                }
-                true
             }
         }
     }
@@ -74,7 +92,7 @@ impl<R: AsyncRead + Unpin> Pipe<R> {
 
     /// What was read.
     pub(super) fn take(&mut self) -> Bytes {
-        self.buffer.split().freeze()
+        std::mem::take(&mut self.bytes)
     }
 }
 
@@ -172,5 +190,37 @@ impl Input {
         let excerpt = String::from_utf8_lossy(line.get(..EXCERPT).unwrap_or(line));
         let name = &child.params.name;
         warn!(upstream = %name, pid, %error, ?excerpt, "the server printed what is no message");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+    use tidegate_pool::Buffers;
+    use tokio::{io::AsyncWriteExt as _, net::unix::pipe};
+
+    use super::Pipe;
+
+    #[tokio::test]
+    async fn a_pipe_that_waits_holds_no_memory_also_after_a_flood() {
+        let buffers = Buffers::new(1 << 20);
+        let (mut writer, reader) = pipe::pipe().unwrap();
+        let mut pipe = Pipe::with(reader, buffers.clone());
+        for flood in [1, 100, 60_000, 60_000, 7] {
+            assert!(pipe.read().now_or_never().is_none());
+            assert_eq!(buffers.stats().lent, 0);
+            writer.write_all(&vec![b'x'; flood]).await.unwrap();
+            let mut read = 0;
+            while read < flood {
+                assert!(pipe.read().await && pipe.read().await, "it is there until it is taken");
+                let bytes = pipe.take();
+                assert!(bytes.iter().all(|byte| *byte == b'x'));
+                read += bytes.len();
+            }
+            assert_eq!(read, flood);
+        }
+        drop(writer);
+        assert!(!pipe.read().await && !pipe.is_open());
+        assert_eq!(buffers.stats().lent, 0);
     }
 }
