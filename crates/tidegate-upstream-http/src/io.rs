@@ -24,7 +24,7 @@ use tokio::{
 use tokio_rustls::client::TlsStream;
 
 /// How many bytes may come before the end of a response head, interim responses included.
-const MAX_HEAD: usize = 64 << 10;
+pub(crate) const MAX_HEAD: usize = 64 << 10;
 
 /// A connection's bytes.
 #[derive(Debug)]

@@ -28,7 +28,7 @@ use tokio::time::Instant;
 use super::{HeadError, Outgoing};
 use crate::{
     fault::Fault,
-    io::{Io, Watch},
+    io::{Io, MAX_HEAD, Watch},
     relay::Relay,
     stats::OpenConnection,
     timer::Timer,
@@ -59,6 +59,9 @@ impl Http1 {
         open: OpenConnection,
     ) -> Result<Self, Fault> {
         let (sender, connection) = http1::Builder::new()
+            // hyper keeps the buffer that its largest read took for as long as the connection is
+            // open, and a stream may be open and quiet for days.
+            .max_buf_size(MAX_HEAD)
             .handshake(TokioIo::new(io))
             .await
             .map_err(|error| Fault::Lost(Some(error)))?;
