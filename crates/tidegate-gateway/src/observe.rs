@@ -25,6 +25,7 @@ pub(crate) fn sources(telemetry: &Telemetry, counted: &Counted, reporter: &Repor
 fn feed(counted: &Counted, samples: &mut Samples) {
     server(counted, samples);
     sessions(counted, samples);
+    processes::buffers(samples);
     for (name, leaf) in &*counted.leaves {
         match leaf {
             Leaf::Http(http, endpoint) => connections(name, endpoint, &http.stats(), samples),

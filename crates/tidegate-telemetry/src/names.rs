@@ -158,7 +158,7 @@ families! {
         HttpConnectionsInUse: Gauge = "http_pool_connections_in_use" [Upstream, Endpoint],
         /// Requests that wait for a connection to the endpoint.
         HttpWaiting: Gauge = "http_pool_requests_waiting" [Upstream, Endpoint],
-        /// Bytes of memory that are kept to be used again as buffers.
+        /// Bytes of the buffers that are in use or kept to be used again.
         BuffersHeld: Gauge = "buffers_held" in Bytes [],
         /// Buffers that are in use.
         BuffersLent: Gauge = "buffers_lent" [],

@@ -7,6 +7,7 @@ use std::{
     task::{Context, Poll},
 };
 
+use tidegate_pool::BufferStats;
 use tidegate_process::Spawner;
 use tidegate_protocol::Era;
 use tidegate_service::{Call, Error, OnError, Reply, Tasks};
@@ -14,6 +15,7 @@ use tower::Service;
 
 use crate::{
     host::Host,
+    io,
     legacy::{self, Commons},
     modern::Modern,
     params::Params,
@@ -72,6 +74,12 @@ impl StdioUpstream {
             stats.resident_bytes += child.resident_bytes();
         }
         stats
+    }
+
+    /// The memory that the pipes of all upstreams in this process read into.
+    #[must_use]
+    pub fn buffers() -> BufferStats {
+        io::buffers()
     }
 
     /// Since when, and why, sessions have a process each where they shared one before

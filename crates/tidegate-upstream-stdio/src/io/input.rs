@@ -34,7 +34,7 @@ const EXCERPT: usize = 200;
 const MAX_BATCH: usize = 1024;
 
 /// What all pipes of this process read into. At one moment only few of them read.
-static BUFFERS: LazyLock<Buffers> = LazyLock::new(|| Buffers::new(MAX_READY));
+pub(super) static BUFFERS: LazyLock<Buffers> = LazyLock::new(|| Buffers::new(MAX_READY));
 
 /// One readable end. It has a buffer only while it looks whether something is there.
 #[derive(Debug)]
