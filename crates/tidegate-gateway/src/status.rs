@@ -7,7 +7,7 @@
 //! |---|---|
 //! | `kind` | `stdio` or `http` |
 //! | `sharing` | `configured`: as in the file; `now`: what came of it; `moved_s`, `why`: if it changed |
-//! | `processes` | how many, by what they are doing |
+//! | `processes` | how many, by what they are doing; `max_processes` is beside it |
 //! | `connections` | `in_use`, `idle`, `max` |
 //! | `in_flight` | calls that are not answered |
 //! | `waiting` | calls that wait for a process or connection |
@@ -182,8 +182,8 @@ fn processes(stdio: &StdioUpstream, configured: &str) -> Value {
             "spare": states.spare,
             "serving": states.serving,
             "stopping": states.stopping,
-            "max": stats.places.max,
         },
+        "max_processes": stats.places.max,
         "in_flight": stats.in_flight,
         "waiting": stats.places.waiting,
         "restarts": exits.finished + exits.failed + exits.signaled + exits.broken,

@@ -70,6 +70,7 @@ const FAMILIES: [(&str, &str, &str); 69] = [
     ("tidegate_stdio_recycled", "counter", ""),
     ("tidegate_stdio_requests_in_flight", "gauge", ""),
     ("tidegate_stdio_resident_memory_bytes", "gauge", "bytes"),
+    ("tidegate_stdio_resumed_listens", "counter", ""),
     ("tidegate_stdio_sharing_moves", "counter", ""),
     ("tidegate_stdio_spawn_failures", "counter", ""),
     ("tidegate_stdio_spawn_time_seconds", "histogram", "seconds"),
