@@ -22,6 +22,14 @@ impl Instance {
         Self(format!("{pid:x}.{:016x}", RandomState::new().hash_one(pid)))
     }
 
+    /// A name that was written down; `None` if it cannot be one.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let (pid, random) = text.split_once('.')?;
+        let hex = |text: &str| text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        let fits = (1..=8).contains(&pid.len()) && random.len() == 16 && hex(pid) && hex(random);
+        fits.then(|| Self(text.to_owned()))
+    }
+
     /// The cookie of one tree.
     pub(crate) fn cookie(&self, number: u64) -> String {
         format!("{self}-{number}")
@@ -59,6 +67,17 @@ mod tests {
         assert_eq!(other.number(cookie.as_bytes()), None);
         for wrong in ["", "-", "-x", "-1x", "1"] {
             assert_eq!(ours.number(format!("{ours}{wrong}").as_bytes()), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_was_written_down_is_read_again() {
+        let ours = Instance::new();
+        assert_eq!(Instance::parse(&ours.to_string()), Some(ours));
+        for wrong in
+            ["", ".", "1.2", "../../etc/passwd", "1.00000000000000zz", "1.0000000000000000a"]
+        {
+            assert_eq!(Instance::parse(wrong), None, "{wrong}");
         }
     }
 

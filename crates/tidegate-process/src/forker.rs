@@ -105,7 +105,6 @@ impl Job {
             return Err(io::Error::other("the system returned no process"));
         };
         shared.born(self.number, tree.leader);
-        shared.counters.spawned.increment();
         let tree = Arc::new(tree);
         let (exit, exited) = watch::channel(None);
         self.desk.post(|inbox| inbox.born.push(Born { tree: Arc::clone(&tree), exit }));

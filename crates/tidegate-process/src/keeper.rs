@@ -19,6 +19,7 @@ use crate::{
     desk::{Born, Desk, Ear, Inbox},
     proc, registry,
     shared::Shared,
+    strays,
     table::{Owner, Row},
     target::Target,
     tree::{Exit, Tree},
@@ -37,6 +38,9 @@ pub(crate) struct Keeper {
     ear: Ear,
     trees: BTreeMap<u64, Kept>,
     chases: BTreeMap<u64, Chase>,
+    /// Strays of which nothing tells whose they are: by number and start, the youngest tree that they
+    /// can belong to.
+    unknown: BTreeMap<(u32, u64), u64>,
     /// Somebody wants a look at the table.
     look: bool,
     /// The table is not looked at before this moment.
@@ -68,6 +72,7 @@ impl Keeper {
             ear,
             trees: BTreeMap::new(),
             chases: BTreeMap::new(),
+            unknown: BTreeMap::new(),
             look: false,
             rested: 0,
             closed: None,
@@ -84,7 +89,10 @@ impl Keeper {
             self.receive(inbox, now);
             self.sweep(now);
             self.reap();
-            if self.closed.is_some_and(|until| self.trees.is_empty() || now >= until) {
+            if self
+                .closed
+                .is_some_and(|until| (self.trees.is_empty() && !self.look) || now >= until)
+            {
                 return;
             }
             let ended = self.rest(now);
@@ -131,8 +139,9 @@ impl Keeper {
             return;
         }
         self.look = false;
-        let (chases, shared) = (&self.chases, &self.shared);
-        let (doomed, doubtful) = self.shared.scan(|rows| {
+        let shared = Arc::clone(&self.shared);
+        let chases = &self.chases;
+        let (doomed, doubtful) = shared.scan(|rows| {
             let doomed = |row: &&Row| match row.owner {
                 Owner::Tree(number) => chases.contains_key(&number) || !shared.is_tree(number),
                 Owner::Other | Owner::Unknown => false,
@@ -141,8 +150,9 @@ impl Keeper {
             let doomed: Vec<Row> = living().filter(doomed).copied().collect();
             (doomed, living().filter(|row| row.is_doubtful()).count())
         });
+        let ownerless = self.ownerless();
         let mut alive: BTreeMap<u64, usize> = BTreeMap::new();
-        for row in &doomed {
+        for row in doomed.iter().chain(&ownerless) {
             self.end(row);
             if let Owner::Tree(number) = row.owner {
                 *alive.entry(number).or_default() += 1;
@@ -162,6 +172,32 @@ impl Keeper {
                 }
             }
         });
+    }
+
+    /// Strays that can belong to no tree that is still there.
+    fn ownerless(&mut self) -> Vec<Row> {
+        if !self.shared.is_adopting() {
+            return Vec::new();
+        }
+        let adopted = strays::adopted();
+        let unknown =
+            |row: &&Row| row.owner == Owner::Unknown && !row.is_doubtful() && !row.stat.ended;
+        let found: Vec<Row> = self.shared.last_scan(|rows| {
+            let strays = rows.iter().filter(|row| adopted.contains(&row.stat.pid));
+            strays.filter(unknown).copied().collect()
+        });
+        let (oldest, youngest) = self.shared.range();
+        let named = |row: &Row| (row.stat.pid, row.stat.start);
+        let before = std::mem::take(&mut self.unknown);
+        self.unknown = found
+            .iter()
+            .map(|row| (named(row), before.get(&named(row)).copied().unwrap_or(youngest)))
+            .collect();
+        let masterless = |row: &Row| {
+            let last = self.unknown.get(&named(row)).copied().unwrap_or(youngest);
+            !row.is_doubtful() && oldest.is_none_or(|oldest| oldest > last)
+        };
+        found.into_iter().filter(masterless).collect()
     }
 
     fn end(&self, row: &Row) {
@@ -185,6 +221,8 @@ impl Keeper {
             // Counted first: whoever waits for the last one may look at the counters next.
             self.shared.counters.reaped.increment();
             self.shared.forget(number);
+            // Its end may be theirs.
+            self.look |= !self.unknown.is_empty();
         }
     }
 

@@ -41,6 +41,7 @@ mod cookie;
 mod desk;
 mod forker;
 mod keeper;
+mod ledger;
 mod proc;
 mod process;
 mod registry;
@@ -48,12 +49,14 @@ mod shared;
 mod spawner;
 mod spec;
 mod stats;
+mod strays;
 mod table;
 mod target;
 mod tree;
 mod usage;
 
 pub use crate::{
+    ledger::Recovered,
     process::{Pipes, Process},
     spawner::Spawner,
     spec::{Limits, Spec},

@@ -102,6 +102,18 @@ pub(crate) fn stat(pid: u32) -> Option<Stat> {
     Reader::default().stat(pid)
 }
 
+/// What names the time since the machine started.
+pub(crate) fn boot() -> Option<String> {
+    let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    Some(id.trim().to_owned()).filter(|id| !id.is_empty() && !id.contains(' '))
+}
+
+/// What names the space of numbers that we and our children have.
+pub(crate) fn namespace() -> Option<String> {
+    let link = fs::read_link("/proc/self/ns/pid").ok()?;
+    Some(link.to_str()?.to_owned()).filter(|name| !name.is_empty() && !name.contains(' '))
+}
+
 /// The entries of a folder that are numbers.
 fn numbers(folder: impl AsRef<Path>) -> Vec<u32> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();

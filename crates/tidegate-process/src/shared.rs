@@ -1,6 +1,9 @@
 //! What the parts of one spawner have in common.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+};
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -8,8 +11,9 @@ use tokio::sync::watch;
 use crate::{
     clock,
     cookie::Instance,
+    ledger::Ledger,
     stats::Counters,
-    table::{Row, Table, Trees},
+    table::{Owner, Row, Table, Trees},
     tree::Leader,
 };
 
@@ -21,6 +25,11 @@ const FRESH: u64 = 200;
 pub(crate) struct Shared {
     pub(crate) instance: Instance,
     pub(crate) counters: Counters,
+    /// The number of the youngest tree.
+    last_number: AtomicU64,
+    /// Orphans become our children.
+    adopting: AtomicBool,
+    ledger: Option<Ledger>,
     /// Every tree from before its birth until its leader is reaped; without a leader at first.
     trees: Mutex<BTreeMap<u64, Option<Leader>>>,
     table: Mutex<Dated>,
@@ -35,27 +44,55 @@ struct Dated {
 }
 
 impl Shared {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(instance: Instance, ledger: Option<Ledger>) -> Self {
         Self {
-            instance: Instance::new(),
+            instance,
             counters: Counters::default(),
+            last_number: AtomicU64::new(0),
+            adopting: AtomicBool::new(false),
+            ledger,
             trees: Mutex::default(),
             table: Mutex::default(),
             count: watch::channel(0).0,
         }
     }
 
-    /// A tree is about to be born. What carries its cookie is no stray from now on.
-    pub(crate) fn announce(&self, number: u64) {
+    pub(crate) fn adopting(&self) {
+        self.adopting.store(true, Relaxed);
+    }
+
+    pub(crate) fn is_adopting(&self) -> bool {
+        self.adopting.load(Relaxed)
+    }
+
+    /// The numbers of the oldest tree and of the youngest there has ever been.
+    pub(crate) fn range(&self) -> (Option<u64>, u64) {
+        let oldest = self.trees.lock().keys().next().copied();
+        (oldest, self.last_number.load(Relaxed))
+    }
+
+    /// A tree is about to be born, under this number. What carries its cookie is no stray from now
+    /// on.
+    pub(crate) fn announce(&self) -> u64 {
+        let number = self.last_number.fetch_add(1, Relaxed) + 1;
         self.set(|trees| trees.insert(number, None));
+        number
     }
 
     pub(crate) fn born(&self, number: u64, leader: Leader) {
+        self.counters.spawned.increment();
         self.set(|trees| trees.insert(number, Some(leader)));
+        if self.ledger.as_ref().is_some_and(|ledger| ledger.record(number, leader).is_err()) {
+            // It goes on: its cookie finds it as well.
+            self.counters.unrecorded.increment();
+        }
     }
 
     /// The tree was not born, or its leader is reaped. What carries its cookie is a stray.
     pub(crate) fn forget(&self, number: u64) {
+        if let Some(ledger) = &self.ledger {
+            ledger.strike(number);
+        }
         self.set(|trees| trees.remove(&number));
     }
 
@@ -72,6 +109,11 @@ impl Shared {
         let mut dated = self.table.lock();
         self.refresh(&mut dated);
         read(dated.table.rows())
+    }
+
+    /// What the last look has found.
+    pub(crate) fn last_scan<R>(&self, read: impl FnOnce(&[Row]) -> R) -> R {
+        read(self.table.lock().table.rows())
     }
 
     /// Looks at the process table if nobody has just done so, or if the reader is not satisfied.
@@ -91,7 +133,9 @@ impl Shared {
             let trees = self.trees.lock();
             trees.iter().filter_map(|(number, leader)| Some((*number, (*leader)?))).collect()
         };
-        dated.table.scan(&trees, &self.instance);
+        dated
+            .table
+            .scan(&trees, |cookie| self.instance.number(cookie).map_or(Owner::Other, Owner::Tree));
         dated.at = Some(clock::now());
         self.counters.scans.increment();
     }

@@ -2,24 +2,28 @@
 
 use std::{
     io,
+    path::Path,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
         mpsc::{Receiver, sync_channel},
     },
     time::Duration,
 };
 
 use parking_lot::Mutex;
+use tokio::runtime;
 
 use crate::{
+    cookie::Instance,
     desk::Desk,
     forker::Forker,
     keeper::Keeper,
+    ledger::{self, Folder, Ledger, Recovered},
     process::{Pipes, Process},
     shared::Shared,
     spec::Spec,
     stats::Stats,
+    strays,
 };
 
 /// How long the last owner waits for what it has killed to be gone.
@@ -38,7 +42,6 @@ pub struct Spawner {
 #[derive(Debug)]
 pub(crate) struct Handle {
     shared: Arc<Shared>,
-    last_number: AtomicU64,
     threads: Mutex<Option<Threads>>,
 }
 
@@ -54,13 +57,28 @@ impl Spawner {
     /// A spawner that keeps no ledger.
     #[must_use]
     pub fn new() -> Self {
-        Self::with(Shared::new())
+        Self::with(Shared::new(Instance::new(), None))
+    }
+
+    /// A spawner that writes its processes down in a file of its own in this folder, so that the
+    /// next one can end them if we cannot. This is that next one as well: it first ends what dead
+    /// ones have left, which takes a few milliseconds. Those that live are not touched.
+    ///
+    /// The folder is made if it is missing, and must be ours alone.
+    ///
+    /// # Errors
+    ///
+    /// When the folder cannot be used, or belongs to or is open to others.
+    pub fn with_ledger(folder: &Path) -> io::Result<(Self, Recovered)> {
+        let folder = Folder::open(folder)?;
+        let recovered = ledger::recover(&folder)?;
+        let (instance, ledger) = Ledger::create(folder)?;
+        Ok((Self::with(Shared::new(instance, Some(ledger))), recovered))
     }
 
     fn with(shared: Shared) -> Self {
         let shared = Arc::new(shared);
-        let (last_number, threads) = (AtomicU64::new(0), Mutex::new(None));
-        Self { handle: Arc::new(Handle { shared, last_number, threads }) }
+        Self { handle: Arc::new(Handle { shared, threads: Mutex::new(None) }) }
     }
 
     /// Starts a process. This blocks for about a millisecond.
@@ -75,14 +93,33 @@ impl Spawner {
     /// In a Tokio runtime without IO.
     pub fn spawn(&self, spec: &Spec) -> io::Result<(Process, Pipes)> {
         let (forker, desk) = self.handle.threads()?;
-        let number = self.handle.last_number.fetch_add(1, Relaxed) + 1;
         let shared = &self.handle.shared;
+        let number = shared.announce();
         let command = spec.command(&shared.instance.cookie(number));
-        shared.announce(number);
         let (process, ends) = forker
             .fork(number, command, desk, Arc::clone(&self.handle))
             .map_err(|error| spec.limits.explain(error))?;
         Ok((process, Pipes::new(ends)?))
+    }
+
+    /// Makes this program the parent of every process below it that loses its own, so that strays
+    /// are found without their cookie and none is left a zombie. The future reaps them, for ever.
+    ///
+    /// It is for a program whose other children, if any, stay in its process group: the rest is
+    /// taken for a stray. A stray is ended with the tree that it belongs to. If nothing tells which
+    /// one that is, it is ended when all are gone that lived when it was first seen.
+    ///
+    /// # Errors
+    ///
+    /// When the system has no such thing (only Linux does), or the caller is outside of a Tokio
+    /// runtime.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future ends the reaping and nothing else.
+    pub fn adopt_orphans(&self) -> io::Result<impl Future<Output = ()> + Send + use<>> {
+        runtime::Handle::try_current().map_err(io::Error::other)?;
+        strays::adopt(&self.handle)
     }
 
     /// Waits until no process is left: all are dropped or buried, and what they left is reaped.
@@ -111,6 +148,13 @@ impl Default for Spawner {
 impl Handle {
     pub(crate) const fn shared(&self) -> &Arc<Shared> {
         &self.shared
+    }
+
+    /// Has the keeper look for strays. Without a keeper there was no process, hence no stray.
+    pub(crate) fn look(&self) {
+        if let Some(threads) = &*self.threads.lock() {
+            threads.desk.post(|inbox| inbox.look = true);
+        }
     }
 
     /// Starts the threads, if they do not run yet.

@@ -7,7 +7,6 @@
 use std::collections::{BTreeMap, HashMap};
 
 use crate::{
-    cookie::Instance,
     proc::{self, Mark, Reader, Stat},
     tree::Leader,
 };
@@ -71,22 +70,26 @@ enum Said {
 }
 
 impl Table {
-    /// Looks at every process there is.
-    pub(crate) fn scan(&mut self, trees: &Trees, instance: &Instance) -> &[Row] {
+    /// A table that reads the environments of those that are older than we are, too.
+    pub(crate) fn of_everybody() -> Self {
+        Self { since: Some(0), ..Self::default() }
+    }
+
+    /// Looks at every process there is. `whose` reads a cookie.
+    pub(crate) fn scan(&mut self, trees: &Trees, whose: impl Fn(&[u8]) -> Owner) -> &[Row] {
+        let me = std::process::id();
         let mut reader = Reader::default();
         let pids = proc::all();
         let stats: Vec<Stat> =
             pids.iter().take(MAX_PROCESSES).filter_map(|pid| reader.stat(*pid)).collect();
-        let since = *self
-            .since
-            .get_or_insert_with(|| reader.stat(std::process::id()).map_or(0, |stat| stat.start));
-        self.rows = attribute(stats, trees, &self.seen, |stat| {
-            if stat.start < since {
-                // Older than we are, so not even worth a look.
+        let since = *self.since.get_or_insert_with(|| reader.stat(me).map_or(0, |stat| stat.start));
+        self.rows = attribute(stats, me, trees, &self.seen, |stat| {
+            if stat.pid == me || stat.start < since {
+                // It is older than what we have started, so not even worth a look.
                 return Said::Owner(Owner::Unknown);
             }
             Said::Owner(match reader.mark(stat.pid) {
-                Mark::Cookie(cookie) => instance.number(cookie).map_or(Owner::Other, Owner::Tree),
+                Mark::Cookie(cookie) => whose(cookie),
                 Mark::None => Owner::Unknown,
                 Mark::Empty => return Said::Nothing,
             })
@@ -116,6 +119,7 @@ impl Row {
 /// Gives each process an owner. `said` is asked only about processes that are new or in doubt.
 fn attribute(
     stats: Vec<Stat>,
+    me: u32,
     trees: &Trees,
     seen: &HashMap<u32, Seen>,
     mut said: impl FnMut(&Stat) -> Said,
@@ -150,18 +154,21 @@ fn attribute(
             row
         })
         .collect();
-    inherit(&mut rows);
+    inherit(&mut rows, me);
     rows
 }
 
-/// Gives processes without an owner the one of their nearest ancestor that has one.
-fn inherit(rows: &mut [Row]) {
+/// Gives processes without an owner the one of their nearest ancestor that has one. That goes up to
+/// us and no further: we are no part of what we own, whoever has started us.
+fn inherit(rows: &mut [Row], me: u32) {
     let by_pid: HashMap<u32, Row> = rows.iter().map(|row| (row.stat.pid, *row)).collect();
-    for row in rows.iter_mut().filter(|row| row.owner == Owner::Unknown) {
+    let orphans = rows.iter_mut().filter(|row| row.owner == Owner::Unknown && row.stat.pid != me);
+    for row in orphans {
         let mut parent = by_pid.get(&row.stat.parent);
         // The table changes while it is read, so it may show a circle.
         for _ in 0..MAX_DEPTH {
             match parent {
+                Some(found) if found.stat.pid == me => break,
                 Some(found) if found.owner == Owner::Unknown => {
                     parent = by_pid.get(&found.stat.parent);
                 }
@@ -182,6 +189,8 @@ mod tests {
     use super::{MAX_DOUBTS, Owner, Row, Said, Seen, Stat, Trees, attribute};
     use crate::tree::Leader;
 
+    const ME: u32 = 5;
+
     fn stat(pid: u32, parent: u32, group: u32, start: u64) -> Stat {
         Stat { pid, parent, group, ended: false, start, cpu: 0, resident: 0 }
     }
@@ -192,7 +201,7 @@ mod tests {
                 .into_iter()
                 .collect();
         let seen: HashMap<u32, Seen> = seen.iter().map(Row::seen).collect();
-        attribute(stats.to_vec(), &trees, &seen, |stat| {
+        attribute(stats.to_vec(), ME, &trees, &seen, |stat| {
             let said = cookies.iter().find(|(of, _)| *of == stat.pid);
             said.map_or(Said::Owner(Owner::Unknown), |(_, said)| *said)
         })
@@ -242,6 +251,13 @@ mod tests {
     fn a_recycled_number_makes_no_member() {
         let found = owners(&[stat(10, 1, 9, 200), stat(11, 1, 10, 99)], &[], &[]);
         assert_eq!(found, [(10, Owner::Unknown), (11, Owner::Unknown)]);
+    }
+
+    #[test]
+    fn we_are_no_member_and_our_children_do_not_become_some_by_us() {
+        let stats = [stat(12, 1, 12, 50), stat(ME, 12, ME, 60), stat(13, ME, 13, 101)];
+        let found = owners(&stats, &[], &[(12, Owner::Tree(9))]);
+        assert_eq!(found, [(12, Owner::Tree(9)), (ME, Owner::Unknown), (13, Owner::Unknown)]);
     }
 
     #[test]

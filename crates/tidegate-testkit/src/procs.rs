@@ -4,12 +4,18 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     path::PathBuf,
+    process::Command,
 };
 
 /// Whether the process exists and has not ended; a zombie has ended.
 #[must_use]
 pub fn is_running(pid: u32) -> bool {
     matches!(stat(pid), Some(stat) if stat.state != 'Z' && stat.state != 'X')
+}
+
+/// Kills a process that the test has started, or had started. For those that are no child of it.
+pub fn kill(pid: u32) {
+    Command::new("kill").arg("-9").arg(pid.to_string()).status().ok();
 }
 
 /// All processes that have not ended and belong to the process group.

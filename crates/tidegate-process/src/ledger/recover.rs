@@ -1,0 +1,131 @@
+//! Ending what dead instances have left.
+//!
+//! A process is ended if its ledger names it by number and start, carries the cookie of a dead
+//! instance, is in the group of a leader that is still there, or descends from such a process. A
+//! number alone ends nobody: it may have been given to another since.
+
+use std::{collections::BTreeSet, io};
+
+use rustix::process::Signal;
+
+use super::{
+    folder::{Dead, Folder},
+    text::{self, Content},
+};
+use crate::{
+    chase::{Chase, Step},
+    clock, proc,
+    table::{Owner, Row, Table, Trees},
+    target::Target,
+    tree::Leader,
+};
+
+/// What was found of dead instances, and done about it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Recovered {
+    /// Ledgers of dead instances.
+    pub ledgers: usize,
+    /// Processes that were killed and are gone.
+    pub killed: usize,
+    /// Processes that could not be killed. Their ledgers are kept for the next time.
+    pub left: usize,
+    /// Processes that have a number of the ledger but are others. They were let be.
+    pub recycled: usize,
+    /// Ledgers of other pid namespaces, whose processes cannot be seen from here. They are kept.
+    pub foreign: usize,
+    /// Lines that could not be believed, and files that could not be trusted.
+    pub skipped: usize,
+}
+
+/// Ends what the dead instances of this folder have left. Takes a few milliseconds, and five seconds
+/// if something cannot be ended.
+pub(crate) fn recover(folder: &Folder) -> io::Result<Recovered> {
+    let (claimed, skipped) = folder.claim()?;
+    let mut recovered = Recovered { skipped, ..Recovered::default() };
+    let (boot, namespace) = (proc::boot(), proc::namespace());
+    let mut settled: Vec<Dead> = Vec::new();
+    let mut hunted: Vec<Dead> = Vec::new();
+    let mut leaders = Vec::new();
+    for dead in claimed {
+        let Content { header, leaders: named, skipped } = text::parse(&dead.bytes);
+        recovered.skipped += skipped;
+        let header = header.filter(|header| header.instance == dead.instance);
+        let same_boot = header.as_ref().is_none_or(|header| Some(&header.boot) == boot.as_ref());
+        match header {
+            Some(header) if same_boot && Some(&header.namespace) != namespace.as_ref() => {
+                recovered.foreign += 1;
+                continue;
+            }
+            // Its processes ended with the machine.
+            Some(_) if !same_boot => settled.push(dead),
+            Some(_) => {
+                leaders.extend(named);
+                hunted.push(dead);
+            }
+            // It names nothing, but its instance is known, and so is the cookie.
+            None => hunted.push(dead),
+        }
+        recovered.ledgers += 1;
+    }
+    if !hunted.is_empty() {
+        hunt(&hunted, &leaders, &mut recovered);
+    }
+    if recovered.left == 0 {
+        settled.append(&mut hunted);
+    }
+    for dead in &settled {
+        folder.remove(&dead.name)?;
+    }
+    Ok(recovered)
+}
+
+/// Kills until nobody is left.
+fn hunt(dead: &[Dead], leaders: &[Leader], recovered: &mut Recovered) {
+    let present = |leader: &&Leader| match proc::stat(leader.pid) {
+        Some(stat) => {
+            stat.start == leader.start || {
+                recovered.recycled += 1;
+                false
+            }
+        }
+        None => false,
+    };
+    // Only while a leader is there is its group surely its own.
+    let trees: Trees = (0..).zip(leaders.iter().filter(present).copied()).collect();
+    let whose = |cookie: &[u8]| {
+        let ours = dead.iter().any(|dead| dead.instance.number(cookie).is_some());
+        if ours { Owner::Tree(u64::MAX) } else { Owner::Other }
+    };
+    let mut table = Table::of_everybody();
+    let mut killed = BTreeSet::new();
+    let mut chase = Chase::begin(clock::now());
+    loop {
+        let rows = table.scan(&trees, whose);
+        let living = || rows.iter().filter(|row| !row.stat.ended);
+        let members: Vec<Row> =
+            living().filter(|row| matches!(row.owner, Owner::Tree(_))).copied().collect();
+        let doubtful = living().filter(|row| row.is_doubtful()).count();
+        for row in &members {
+            if end(row) {
+                killed.insert((row.stat.pid, row.stat.start));
+            }
+        }
+        let now = clock::now();
+        match chase.found(members.len(), doubtful, now) {
+            Step::Again => clock::pause(chase.due().saturating_sub(now)),
+            Step::Over => break,
+            Step::GaveUp => {
+                recovered.left = members.len();
+                break;
+            }
+        }
+    }
+    recovered.killed = killed.len().saturating_sub(recovered.left);
+}
+
+fn end(row: &Row) -> bool {
+    let Some(target) = Target::open(row.stat.pid) else { return false };
+    // Looked at after it was opened: the handle is of the process that was found.
+    let same = proc::stat(row.stat.pid).is_some_and(|stat| stat.start == row.stat.start);
+    same && target.signal(Signal::KILL)
+}
