@@ -39,6 +39,9 @@ async fn run(config: Config, demo: bool) -> anyhow::Result<Outcome> {
     let mut signals = Signals::new()?;
     let routes = config.routes.clone();
     let gateway = Gateway::start(config).await.context("cannot start")?;
+    if let Err(error) = gateway.adopt_orphans() {
+        warn!(%error, "what server processes leave behind may stay a zombie");
+    }
     let serving =
         Serving { addresses: gateway.addresses(), ops: gateway.ops_address(), routes: &routes };
     print(&welcome::text(&serving, demo));

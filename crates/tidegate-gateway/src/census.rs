@@ -6,7 +6,7 @@ use tidegate_server::Front;
 use tidegate_service::Tasks;
 use tidegate_session::Store;
 
-use crate::stack::Leaf;
+use crate::{processes::Processes, stack::Leaf};
 
 /// A count of everything that can leak.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -44,6 +44,7 @@ pub(crate) struct Counted {
     pub(crate) front: Front,
     pub(crate) store: Store,
     pub(crate) leaves: Arc<[(Arc<str>, Leaf)]>,
+    pub(crate) processes: Processes,
     pub(crate) tasks: Vec<Tasks>,
 }
 
@@ -56,6 +57,7 @@ impl Counted {
             streams: front.streams_open,
             sessions: self.store.stats().open,
             body_bytes: front.body_bytes,
+            children: usize::try_from(self.processes.stats().running).unwrap_or(usize::MAX),
             ..Census::default()
         };
         for (_, leaf) in &*self.leaves {

@@ -3,7 +3,6 @@
 use std::{fmt, io, net::SocketAddr, time::Duration};
 
 use tidegate_config::Config;
-use tidegate_process::Spawner;
 use tidegate_server::{Front, Listener};
 use tidegate_service::{OnError, Tasks};
 use tidegate_session::{Store, StoreParams};
@@ -16,7 +15,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     census::{Census, Counted},
-    lower, observe, stack,
+    lower, observe,
+    processes::Processes,
+    stack,
     status::Reporter,
     stop::{Outcome, Parts, Stop},
 };
@@ -57,6 +58,7 @@ pub struct Gateway {
     addresses: Vec<SocketAddr>,
     ops_address: Option<SocketAddr>,
     counted: Counted,
+    upstreams: Tasks,
     wanted: watch::Sender<Option<Stop>>,
     finished: Finished,
 }
@@ -90,22 +92,22 @@ impl Gateway {
             max_sessions: config.limits.max_sessions,
             idle: config.timeouts.session_idle,
         });
-        let spawner = Spawner::new();
-        let leaves = lower::leaves(&config, &spawner, &upstreams)?;
+        let processes = Processes::open(config.state_dir.as_deref());
+        let leaves = lower::leaves(&config, &processes.spawner, &upstreams)?;
         let routes = lower::routes(&config, &leaves)?;
         let edge = stack::edge(routes, &store, &telemetry);
         let front = Front::new(edge, lower::server(&config), drain.clone());
 
         let owners = [&clients, &background, &upstreams, &ops_tasks].map(Clone::clone);
-        let counted =
-            Counted { front, store, leaves: leaves.into(), tasks: owners.into_iter().collect() };
+        let tasks = owners.into_iter().collect();
+        let counted = Counted { front, store, leaves: leaves.into(), processes, tasks };
         let parts = Parts {
             drain,
             patience: config.timeouts.drain,
             clients,
             counted: counted.clone(),
             background,
-            upstreams,
+            upstreams: upstreams.clone(),
             ops: ops_tasks,
         };
         let where_to = (&addresses[..], ops_address);
@@ -130,7 +132,8 @@ impl Gateway {
             finish.send_replace(Some(outcome));
             Ok(())
         });
-        Ok(Self { addresses, ops_address, counted, wanted, finished: Finished(finished) })
+        let finished = Finished(finished);
+        Ok(Self { addresses, ops_address, counted, upstreams, wanted, finished })
     }
 
     /// Where clients connect, in the order of the configuration.
@@ -141,6 +144,16 @@ impl Gateway {
     /// Where health and metrics are served.
     pub const fn ops_address(&self) -> Option<SocketAddr> {
         self.ops_address
+    }
+
+    /// Makes this program the parent of what child processes leave behind, so that none of it stays
+    /// a zombie or escapes. For a program that is a proxy and nothing else.
+    ///
+    /// # Errors
+    ///
+    /// When the system has no such thing.
+    pub fn adopt_orphans(&self) -> io::Result<()> {
+        self.counted.processes.adopt_orphans(&self.upstreams)
     }
 
     /// What there is right now.

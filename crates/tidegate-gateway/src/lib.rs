@@ -24,12 +24,14 @@
 //!
 //! The map: [`gateway`] starts and holds everything, `stop` takes it down in order, `stack` says
 //! which layer a call meets when, `rules` chooses routes and filters headers, `lower` turns the
-//! configuration into each part's parameters, `observe` turns counters into metrics, `status` says how the proxy is.
+//! configuration into each part's parameters, `processes` is where children start, `observe` turns
+//! counters into metrics, `status` says how the proxy is.
 
 mod census;
 pub mod gateway;
 mod lower;
 mod observe;
+mod processes;
 mod rules;
 mod stack;
 mod status;

@@ -26,6 +26,7 @@ fn feed(counted: &Counted, samples: &mut Samples) {
     server(counted, samples);
     sessions(counted, samples);
     processes::buffers(samples);
+    processes::strays(&counted.processes, samples);
     for (name, leaf) in &*counted.leaves {
         match leaf {
             Leaf::Http(http, endpoint) => connections(name, endpoint, &http.stats(), samples),

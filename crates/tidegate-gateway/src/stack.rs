@@ -78,11 +78,7 @@ impl Leaf {
                 census.leases += stats.calls.in_use + stats.streams.in_use;
                 census.idle_connections += stats.calls.idle + stats.streams.idle;
             }
-            Self::Stdio(stdio) => {
-                let stats = stdio.stats();
-                census.children += stats.running;
-                census.in_flight += stats.in_flight;
-            }
+            Self::Stdio(stdio) => census.in_flight += stdio.stats().in_flight,
         }
     }
 

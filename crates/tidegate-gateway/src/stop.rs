@@ -14,6 +14,9 @@ use tracing::{info, warn};
 
 use crate::census::{Census, Counted};
 
+/// How long the kernel may take to end what was killed.
+const LAST_REAPING: Duration = Duration::from_secs(2);
+
 /// How to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stop {
@@ -110,6 +113,11 @@ impl Parts {
         info!(sessions, waited_ms = began.elapsed().as_millis(), "sessions ended");
         let children = self.counted.census().children;
         join_all(self.counted.leaves.iter().map(|(_, leaf)| leaf.stop())).await;
+        // What processes have left behind is looked for and reaped as long as these tasks run.
+        let settled = self.counted.processes.spawner.settled();
+        if timeout(LAST_REAPING, settled).await.is_err() {
+            warn!("some processes could not be reaped in time");
+        }
         self.upstreams.stop().await;
         info!(children, waited_ms = began.elapsed().as_millis(), "upstreams released");
         // Health and metrics last: they say what the rest is waiting for.

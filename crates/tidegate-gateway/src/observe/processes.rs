@@ -6,6 +6,8 @@ use tidegate_pool::Times;
 use tidegate_telemetry::{Counter, Gauge, Histogram, Label, Samples};
 use tidegate_upstream_stdio::{Stats, StdioUpstream};
 
+use crate::processes::Processes;
+
 pub(super) fn feed(name: &str, stats: &Stats, samples: &mut Samples) {
     life(name, stats, samples);
     places(name, stats, samples);
@@ -20,6 +22,14 @@ pub(super) fn buffers(samples: &mut Samples) {
     samples.counter(Counter::BufferHits, &[], stats.hits);
     samples.counter(Counter::BufferMisses, &[], stats.misses);
     samples.counter(Counter::BuffersDropped, &[], stats.dropped);
+}
+
+/// What had left its tree, or its proxy.
+pub(super) fn strays(processes: &Processes, samples: &mut Samples) {
+    let stats = processes.stats();
+    samples.counter(Counter::StraysEnded, &[], stats.strays_ended);
+    samples.counter(Counter::StraysReaped, &[], stats.strays_reaped);
+    samples.counter(Counter::OrphansEnded, &[], processes.orphans_ended());
 }
 
 /// How processes come, are and go.

@@ -1,0 +1,72 @@
+//! Where all child processes start, and what an earlier proxy has left of its own.
+
+use std::{io, path::Path};
+
+use tidegate_process::{Recovered, Spawner, Stats};
+use tidegate_service::{OnError, Tasks};
+use tracing::{info, warn};
+
+/// The processes of all upstreams.
+#[derive(Clone, Debug)]
+pub(crate) struct Processes {
+    pub(crate) spawner: Spawner,
+    recovered: Recovered,
+}
+
+impl Processes {
+    /// Ends what earlier proxies have left, as far as `state_dir` tells, and gets ready to start
+    /// others. A proxy that cannot keep a list there serves all the same.
+    pub(crate) fn open(state_dir: Option<&Path>) -> Self {
+        let without = || Self { spawner: Spawner::new(), recovered: Recovered::default() };
+        let Some(folder) = state_dir else { return without() };
+        match Spawner::with_ledger(folder) {
+            Ok((spawner, recovered)) => {
+                tell(&recovered);
+                Self { spawner, recovered }
+            }
+            Err(error) => {
+                warn!(
+                    folder = %folder.display(), %error,
+                    "no list of child processes is kept, so that after a crash some may stay; \
+                     set state_dir to a folder that belongs to this user alone"
+                );
+                without()
+            }
+        }
+    }
+
+    /// Becomes the parent of what processes leave behind, until `tasks` stop.
+    pub(crate) fn adopt_orphans(&self, tasks: &Tasks) -> io::Result<()> {
+        let reaping = self.spawner.adopt_orphans()?;
+        let stopping = tasks.stopping().clone();
+        tasks.spawn("reap orphans", OnError::Log, async move {
+            tokio::select! {
+                () = reaping => (),
+                () = stopping.cancelled() => (),
+            }
+            Ok(())
+        });
+        Ok(())
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        self.spawner.stats()
+    }
+
+    /// Processes of earlier proxies that were ended at the start.
+    pub(crate) const fn orphans_ended(&self) -> usize {
+        self.recovered.killed
+    }
+}
+
+fn tell(recovered: &Recovered) {
+    let Recovered { ledgers, killed, left, recycled, skipped, .. } = *recovered;
+    if left > 0 {
+        warn!(ledgers, killed, left, "some processes of an earlier proxy could not be ended");
+    } else if ledgers > 0 {
+        info!(ledgers, killed, recycled, "ended what an earlier proxy had left");
+    }
+    if skipped > 0 {
+        warn!(skipped, "a list of child processes has lines that mean nothing; they were left out");
+    }
+}
