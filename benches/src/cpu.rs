@@ -61,14 +61,8 @@ impl Snapshot {
     /// Reads the account of `root` and its descendants; a process that has gone counts nothing.
     #[must_use]
     pub fn take(root: u32) -> Self {
-        let mut processes = BTreeMap::new();
-        let mut left = vec![root];
-        while let Some(pid) = left.pop() {
-            if let Some(time) = Time::read(pid) {
-                processes.insert(pid, time);
-                left.extend(children(pid));
-            }
-        }
+        let pids = [root].into_iter().chain(descendants(root));
+        let processes = pids.filter_map(|pid| Some((pid, Time::read(pid)?))).collect();
         Self { root, processes }
     }
 
@@ -93,6 +87,18 @@ impl Snapshot {
     pub fn descendants(&self) -> usize {
         self.processes.len().saturating_sub(1)
     }
+}
+
+/// Every process that descends from `root` now.
+pub(crate) fn descendants(root: u32) -> Vec<u32> {
+    let mut found = Vec::new();
+    let mut left = vec![root];
+    while let Some(pid) = left.pop() {
+        let children = children(pid);
+        found.extend_from_slice(&children);
+        left.extend(children);
+    }
+    found
 }
 
 fn children(pid: u32) -> Vec<u32> {

@@ -25,15 +25,19 @@
 //! * [`fixture`]: the MCP server at the far end, over HTTP and over pipes.
 //! * [`relay`]: the floor, HTTP to HTTP and HTTP to pipe.
 //! * [`serve`]: one single-threaded runtime per worker behind one port.
-//! * [`client`], [`load`]: an HTTP/1.1 connection, and the closed loop over many of them.
-//! * [`cpu`]: processor time of a process and of its descendants.
-//! * [`peers`], [`plan`], [`rounds`], [`report`]: what is started, what is measured, in which
-//!   order, and what is printed.
+//! * [`client`], [`load`]: an HTTP/1.1 connection, and the closed loop over many of them or over
+//!   the pipe of a child.
+//! * [`cpu`], [`syscalls`]: processor time of a process and of its descendants, and how often they
+//!   read and write.
+//! * [`npm`], [`peers`], [`plan`], [`rounds`], [`cold`], [`report`]: what is started, what is
+//!   measured, in which order, and what is printed.
 
 pub mod client;
+pub mod cold;
 pub mod cpu;
 pub mod fixture;
 pub mod load;
+pub mod npm;
 pub mod payload;
 pub mod peers;
 pub mod plan;
@@ -41,4 +45,5 @@ pub mod relay;
 pub mod report;
 pub mod rounds;
 pub mod serve;
+pub mod syscalls;
 pub mod wire;

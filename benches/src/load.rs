@@ -4,6 +4,8 @@
 //! the latency of an idle hop. Processor time is read at the edges of the counted window, so that
 //! connecting, handshakes and warm-up are left out.
 
+pub mod pipe;
+
 use std::{
     cell::{Cell, RefCell},
     rc::Rc,
@@ -23,6 +25,7 @@ use tokio::{
 use crate::{
     client::{Client, Target},
     cpu::{Snapshot, Spent},
+    syscalls::{self, Asked},
     wire::Era,
 };
 
@@ -73,6 +76,9 @@ pub struct Outcome {
     pub proxy: Spent,
     /// How many descendants it had when the window closed.
     pub proxy_children: usize,
+    /// What the accounted process and its descendants asked the kernel for.
+    #[serde(default)]
+    pub asked: Asked,
     /// This client.
     pub client_s: f64,
 }
@@ -88,6 +94,18 @@ impl Outcome {
     #[must_use]
     pub fn proxy_us_per_call(&self) -> f64 {
         if self.calls == 0 { f64::NAN } else { self.proxy.own_s * 1e6 / self.calls as f64 }
+    }
+
+    /// Write system calls of the accounted process per call.
+    #[must_use]
+    pub fn writes_per_call(&self) -> f64 {
+        if self.calls == 0 { f64::NAN } else { self.asked.writes as f64 / self.calls as f64 }
+    }
+
+    /// Read system calls of the accounted process's children per call.
+    #[must_use]
+    pub fn child_reads_per_call(&self) -> f64 {
+        if self.calls == 0 { f64::NAN } else { self.asked.child_reads as f64 / self.calls as f64 }
     }
 }
 
@@ -142,7 +160,8 @@ async fn drive(shared: Rc<Shared>) -> anyhow::Result<Outcome> {
     timeout(OPEN_WITHIN, shared.opened.wait()).await.context("connections did not open")?;
     sleep(load.warm_up).await;
 
-    let account = |pid: Option<u32>| pid.map(Snapshot::take);
+    let account =
+        |pid: Option<u32>| pid.map(|pid| (Snapshot::take(pid), syscalls::Snapshot::take(pid)));
     let own = std::process::id();
     let (own_before, before) = (Snapshot::take(own), account(load.account));
     let start = Instant::now();
@@ -161,6 +180,10 @@ async fn drive(shared: Rc<Shared>) -> anyhow::Result<Outcome> {
     if let Some(host) = host {
         host.close().await?;
     }
+    let (proxy, asked) = match (&before, &after) {
+        (Some(before), Some(after)) => (after.0.since(&before.0), after.1.since(&before.1)),
+        _ => Default::default(),
+    };
     let histogram = shared.histogram.borrow();
     let us = |nanoseconds: u64| nanoseconds as f64 / 1000.0;
     Ok(Outcome {
@@ -172,13 +195,9 @@ async fn drive(shared: Rc<Shared>) -> anyhow::Result<Outcome> {
         p95_us: us(histogram.value_at_quantile(0.95)),
         p99_us: us(histogram.value_at_quantile(0.99)),
         max_us: us(histogram.max()),
-        proxy: after
-            .iter()
-            .zip(&before)
-            .map(|(after, before)| after.since(before))
-            .next()
-            .unwrap_or_default(),
-        proxy_children: after.as_ref().map_or(0, Snapshot::descendants),
+        proxy,
+        proxy_children: after.as_ref().map_or(0, |(cpu, _)| cpu.descendants()),
+        asked,
         client_s: own_after.since(&own_before).own_s,
     })
 }

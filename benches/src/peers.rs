@@ -18,11 +18,9 @@ use tokio::time::Instant;
 
 use crate::{
     client::Target,
+    npm,
     plan::{Behind, Peer, Plan},
 };
-
-/// The release of the npm package that stdio is compared with.
-pub const MCP_PROXY_VERSION: &str = "6.7.19";
 
 const START_WITHIN: Duration = Duration::from_secs(30);
 const END_WITHIN: Duration = Duration::from_secs(5);
@@ -35,8 +33,8 @@ pub struct Programs {
     pub own: PathBuf,
     /// The program under test.
     pub tidegate: PathBuf,
-    /// The start script of the npm package.
-    pub mcp_proxy: PathBuf,
+    /// Where npm packages are kept.
+    pub tools: PathBuf,
     /// Whether processes can be bound to processors 0 and 1.
     pub pinned: bool,
     orphans: bool,
@@ -45,11 +43,11 @@ pub struct Programs {
 impl Programs {
     /// Looks at what this machine has. `tools` is where npm packages are kept.
     #[must_use]
-    pub fn find(own: PathBuf, tidegate: PathBuf, tools: &Path) -> Self {
+    pub fn find(own: PathBuf, tidegate: PathBuf, tools: PathBuf) -> Self {
         Self {
             own,
             tidegate,
-            mcp_proxy: mcp_proxy_folder(tools).join("node_modules/.bin/mcp-proxy"),
+            tools,
             pinned: succeeds("taskset", &["-c", "0,1", "true"]),
             orphans: !succeeds("setpriv", &["--pdeathsig", "TERM", "true"]),
         }
@@ -63,8 +61,18 @@ impl Programs {
         command
     }
 
+    /// The stdio fixture with what it needs, as the words of a command. It notes each start in the
+    /// file `starts`.
+    #[must_use]
+    pub fn stdio_fixture(&self, starts: &Path) -> Vec<OsString> {
+        let program = self.own.join("fixture_upstream");
+        [program.as_os_str(), "stdio".as_ref(), "--starts".as_ref(), starts.as_os_str()]
+            .map(OsString::from)
+            .to_vec()
+    }
+
     /// A command that is bound to `cpu` and ends when this process does, where that is possible.
-    fn command(&self, program: &OsStr, cpu: Option<usize>) -> Command {
+    pub(crate) fn command(&self, program: &OsStr, cpu: Option<usize>) -> Command {
         let mut words: Vec<OsString> = Vec::new();
         if let Some(cpu) = cpu.filter(|_| self.pinned) {
             words.extend(["taskset".into(), "-c".into(), cpu.to_string().into()]);
@@ -88,33 +96,6 @@ fn succeeds(program: &str, arguments: &[&str]) -> bool {
         .stderr(Stdio::null())
         .status();
     quiet.is_ok_and(|status| status.success())
-}
-
-fn mcp_proxy_folder(tools: &Path) -> PathBuf {
-    tools.join(format!("npm-mcp-proxy-{MCP_PROXY_VERSION}"))
-}
-
-/// Installs the npm package into its folder, unless it is there.
-///
-/// # Errors
-///
-/// When npm is missing or fails.
-pub fn install_mcp_proxy(tools: &Path, say: &mut dyn FnMut(&str)) -> anyhow::Result<()> {
-    let folder = mcp_proxy_folder(tools);
-    if folder.join("node_modules/.bin/mcp-proxy").exists() {
-        return Ok(());
-    }
-    say(&format!("installing npm mcp-proxy {MCP_PROXY_VERSION} into {}", folder.display()));
-    fs::create_dir_all(&folder)?;
-    let output = Command::new("npm")
-        .args(["install", "--no-audit", "--no-fund", "--prefix"])
-        .arg(&folder)
-        .arg(format!("mcp-proxy@{MCP_PROXY_VERSION}"))
-        .stdin(Stdio::null())
-        .output()
-        .context("npm")?;
-    ensure!(output.status.success(), "npm: {}", String::from_utf8_lossy(&output.stderr));
-    Ok(())
 }
 
 /// A process that ends when this is dropped: asked first, then forced.
@@ -180,7 +161,9 @@ impl Stage {
             }
             // The fixture stands behind the others, so it runs even when it is not measured.
             let needed = |peer: &Peer| *peer == Peer::Direct || !plan.without.contains(peer);
-            for peer in behind.peers().iter().copied().filter(needed) {
+            // The pipe of a child is nobody's port: whoever measures it starts the child.
+            let has_port = |peer: &Peer| (behind, *peer) != (Behind::Stdio, Peer::Direct);
+            for peer in behind.peers().iter().copied().filter(needed).filter(has_port) {
                 let process = stage
                     .start(behind, peer, programs)
                     .with_context(|| format!("cannot start {peer} in front of {behind:?}"))?;
@@ -196,9 +179,21 @@ impl Stage {
         self.running.iter().find(|(b, p, _)| *b == behind && *p == peer).map(|(_, _, p)| p)
     }
 
+    /// Where the stdio fixtures of `peer` note that they were started.
+    #[must_use]
+    pub fn starts_file(&self, peer: Peer) -> PathBuf {
+        self.logs.path().join(format!("{peer:?}.starts"))
+    }
+
+    /// How many stdio fixtures `peer` has started so far.
+    #[must_use]
+    pub fn starts(&self, peer: Peer) -> u64 {
+        fs::metadata(self.starts_file(peer)).map_or(0, |file| file.len())
+    }
+
     fn start(&self, behind: Behind, peer: Peer, programs: &Programs) -> anyhow::Result<Process> {
         let log = self.logs.path().join(format!("{behind:?}-{peer:?}.log"));
-        let fixture = programs.own.join("fixture_upstream");
+        let fixture = programs.stdio_fixture(&self.starts_file(peer));
         let upstream = || {
             let direct = self.find(Behind::Http, Peer::Direct).context("needs the fixture")?;
             anyhow::Ok(direct.target.address)
@@ -216,7 +211,7 @@ impl Stage {
             }
             (Behind::Stdio, Peer::Floor) => {
                 let mut command = programs.own("floor_relay", None);
-                announced(command.args(["--stdio", "--"]).arg(fixture).arg("stdio"), &log)
+                announced(command.args(["--stdio", "--"]).args(fixture), &log)
             }
             (Behind::Http, Peer::Tidegate) => {
                 let address = free_address()?;
@@ -227,17 +222,18 @@ impl Stage {
             (Behind::Stdio, Peer::Tidegate) => {
                 let address = free_address()?;
                 let mut command = tidegate(programs, None, address);
-                command.arg("--").arg(fixture).arg("stdio");
+                command.arg("--").args(fixture);
                 polled(&mut command, address, &log)
             }
-            (Behind::Stdio, Peer::McpProxy) => {
+            (Behind::Stdio, Peer::McpProxy | Peer::Supergateway) => {
                 let address = free_address()?;
-                let mut command = programs.command(programs.mcp_proxy.as_os_str(), None);
-                command.args(["--host", "127.0.0.1", "--server", "stream", "--port"]);
-                command.arg(address.port().to_string()).arg("--").arg(fixture).arg("stdio");
+                let package = npm::Package::of(peer).context("not an npm package")?;
+                let mut command =
+                    programs.command(package.script(&programs.tools).as_os_str(), None);
+                command.args(package.arguments(address.port(), &fixture)?);
                 polled(&mut command, address, &log)
             }
-            (Behind::Stdio, Peer::Direct) | (Behind::Http, Peer::McpProxy) => {
+            (Behind::Stdio, Peer::Direct) | (Behind::Http, Peer::McpProxy | Peer::Supergateway) => {
                 bail!("not a peer there")
             }
         }
@@ -251,13 +247,13 @@ impl Drop for Stage {
     }
 }
 
-fn tidegate(programs: &Programs, cpu: Option<usize>, listen: SocketAddr) -> Command {
+pub(crate) fn tidegate(programs: &Programs, cpu: Option<usize>, listen: SocketAddr) -> Command {
     let mut command = programs.command(programs.tidegate.as_os_str(), cpu);
     command.args(["serve", "--listen", &listen.to_string(), "--ops", "off", "--workers", "1"]);
     command
 }
 
-fn free_address() -> anyhow::Result<SocketAddr> {
+pub(crate) fn free_address() -> anyhow::Result<SocketAddr> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
 }
 
@@ -286,7 +282,11 @@ fn announced(command: &mut Command, log: &Path) -> anyhow::Result<Process> {
 }
 
 /// Starts a program that was told its address, and tries until it accepts there.
-fn polled(command: &mut Command, address: SocketAddr, log: &Path) -> anyhow::Result<Process> {
+pub(crate) fn polled(
+    command: &mut Command,
+    address: SocketAddr,
+    log: &Path,
+) -> anyhow::Result<Process> {
     let output = File::create(log)?;
     let child = command
         .stdin(Stdio::null())

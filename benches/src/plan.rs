@@ -22,7 +22,7 @@ use crate::wire::Era;
 )]
 #[serde(rename_all = "kebab-case")]
 pub enum Peer {
-    /// The fixture without anything in front of it.
+    /// The fixture without anything in front of it: its port, or the pipe of one child.
     Direct,
     /// The bare relay.
     Floor,
@@ -30,6 +30,13 @@ pub enum Peer {
     Tidegate,
     /// The npm package of that name (stdio only).
     McpProxy,
+    /// The npm package of that name (stdio only).
+    Supergateway,
+}
+
+impl Peer {
+    /// The npm packages that the proxy is compared with.
+    pub const NPM: [Self; 2] = [Self::McpProxy, Self::Supergateway];
 }
 
 impl fmt::Display for Peer {
@@ -39,6 +46,7 @@ impl fmt::Display for Peer {
             Self::Floor => "floor",
             Self::Tidegate => "tidegate",
             Self::McpProxy => "npm mcp-proxy",
+            Self::Supergateway => "npm supergateway",
         })
     }
 }
@@ -59,7 +67,9 @@ impl Behind {
     pub fn peers(self) -> &'static [Peer] {
         match self {
             Self::Http => &[Peer::Direct, Peer::Floor, Peer::Tidegate],
-            Self::Stdio => &[Peer::Floor, Peer::Tidegate, Peer::McpProxy],
+            Self::Stdio => {
+                &[Peer::Direct, Peer::Floor, Peer::Tidegate, Peer::McpProxy, Peer::Supergateway]
+            }
         }
     }
 }
@@ -106,10 +116,21 @@ pub struct Plan {
     pub scenarios: Vec<Scenario>,
     /// Peers that are left out.
     pub without: Vec<Peer>,
+    /// How starting is measured.
+    pub cold: Cold,
+}
+
+/// How the price of a cold child is measured.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub struct Cold {
+    /// How long the server takes before it reads anything.
+    pub start: Duration,
+    /// How many sessions are opened one after the other, with a spare and without.
+    pub sessions: usize,
 }
 
 impl Plan {
-    /// Five rounds of two seconds: the run whose numbers are worth writing down (4 to 5 minutes).
+    /// Five rounds of two seconds: the run whose numbers are worth writing down (about 9 minutes).
     #[must_use]
     pub fn full() -> Self {
         let mut plan = Self::new(5, Duration::from_secs(2), [1, 64]);
@@ -118,12 +139,13 @@ impl Plan {
         plan
     }
 
-    /// Three short rounds: good enough to see a regression of a third (about 40 s).
+    /// Three short rounds: good enough to see a regression of a third (about 100 s).
     #[must_use]
     pub fn quick() -> Self {
         let mut plan = Self::new(3, Duration::from_millis(500), [1, 64]);
         plan.settle = Duration::from_millis(300);
         plan.warm_up = Duration::from_millis(100);
+        plan.cold.sessions = 5;
         plan
     }
 
@@ -132,7 +154,8 @@ impl Plan {
     pub fn smoke() -> Self {
         let mut plan = Self::new(1, Duration::from_millis(100), [1, 8]);
         plan.warm_up = Duration::from_millis(20);
-        plan.without.push(Peer::McpProxy);
+        plan.without.extend(Peer::NPM);
+        plan.cold = Cold { start: Duration::from_millis(50), sessions: 2 };
         plan
     }
 
@@ -141,12 +164,21 @@ impl Plan {
         let eras = [Era::Legacy, Era::Modern];
         let load =
             |behind, era, connections| Scenario { behind, era, connections, one_session: false };
-        let http = |connections| eras.map(|era| load(Behind::Http, era, connections));
-        let stdio = eras.map(|era| load(Behind::Stdio, era, many));
+        let each = |behind, connections| eras.map(|era| load(behind, era, connections));
+        // With one connection there is one session anyway.
         let shared = [Scenario { one_session: true, ..load(Behind::Stdio, Era::Legacy, many) }];
-        let scenarios = [http(one).as_slice(), &http(many), &stdio, &shared].concat();
-        let (settle, warm_up) = (Duration::ZERO, Duration::ZERO);
-        Self { rounds, settle, warm_up, window, scenarios, without: Vec::new() }
+        let scenarios = [Behind::Http, Behind::Stdio]
+            .map(|behind| [each(behind, one), each(behind, many)].concat())
+            .concat();
+        Self {
+            rounds,
+            settle: Duration::ZERO,
+            warm_up: Duration::ZERO,
+            window,
+            scenarios: [scenarios.as_slice(), &shared].concat(),
+            without: Vec::new(),
+            cold: Cold { start: Duration::from_millis(300), sessions: 9 },
+        }
     }
 
     /// The peers that take part in a scenario.

@@ -5,15 +5,26 @@ use std::{fmt::Write as _, fs, thread};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    cold::Opened,
     load::Outcome,
     plan::{Behind, Peer, Plan, Scenario},
     rounds::Sample,
+    wire::Era,
 };
 
 /// A hop over HTTP may cost this many times the floor.
 pub const HTTP_LIMIT: f64 = 1.35;
-/// Calls per second to a stdio server must be this many times those of the npm package.
+/// Calls per second to a stdio server must be this many times those of the best npm package.
 pub const STDIO_LIMIT: f64 = 20.0;
+/// Calls per second to a shared stdio server must be this many times those of the floor.
+pub const STDIO_FLOOR_LIMIT: f64 = 0.8;
+/// Write system calls per call with many calls in flight: one is the answer to the client, and what
+/// is above it must be several calls a write.
+pub const WRITES_LIMIT: f64 = 1.25;
+/// Opening a session when there is a spare, in starts of the server.
+pub const WARM_LIMIT: f64 = 0.2;
+/// Opening a session when others have taken the spare, in starts of the server.
+pub const TOGETHER_LIMIT: f64 = 1.5;
 
 /// A median over rounds and what it is the median of.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -68,6 +79,9 @@ pub struct Report {
     pub plan: Plan,
     /// What was seen.
     pub samples: Vec<Sample>,
+    /// What sessions of a slow server cost, if that was measured.
+    #[serde(default)]
+    pub opened: Option<Opened>,
     /// What follows for the targets.
     pub verdicts: Vec<Verdict>,
     /// Calls that failed, over all samples.
@@ -77,10 +91,17 @@ pub struct Report {
 impl Report {
     /// Draws the conclusions from `samples`.
     #[must_use]
-    pub fn new(machine: Vec<String>, plan: Plan, samples: Vec<Sample>) -> Self {
-        let verdicts = plan.scenarios.iter().flat_map(|s| verdicts(&plan, &samples, *s)).collect();
+    pub fn new(
+        machine: Vec<String>,
+        plan: Plan,
+        samples: Vec<Sample>,
+        opened: Option<Opened>,
+    ) -> Self {
+        let each = plan.scenarios.iter().flat_map(|s| verdicts(&plan, &samples, *s));
+        let cold = opened.iter().flat_map(|opened| cold_verdicts(&plan, opened));
+        let verdicts = each.chain(cold).collect();
         let errors = samples.iter().map(|sample| sample.outcome.errors).sum();
-        Self { machine, plan, samples, verdicts, errors }
+        Self { machine, plan, samples, opened, verdicts, errors }
     }
 
     /// The report as text, one table a scenario, then the targets.
@@ -90,6 +111,9 @@ impl Report {
         text.push('\n');
         for scenario in &self.plan.scenarios {
             table(&mut text, &self.plan, &self.samples, *scenario);
+        }
+        if let Some(opened) = &self.opened {
+            sessions(&mut text, &self.plan, opened);
         }
         if !self.verdicts.is_empty() {
             text.push_str("\nTargets (median of the rounds' ratios, lowest and highest)\n");
@@ -182,45 +206,44 @@ fn p99(outcome: &Outcome) -> f64 {
     outcome.p99_us
 }
 
+/// The columns that only one kind of scenario has, and the ratios.
+fn heads(behind: Behind) -> (&'static [&'static str], &'static [&'static str]) {
+    match behind {
+        Behind::Http => {
+            (&["+p50", "+p99", "kids"], &["CPU x floor", "added p50 x floor", "added p99 x floor"])
+        }
+        Behind::Stdio => (
+            &["writes", "reads", "kids", "starts"],
+            &["CPU x floor", "calls/s x floor", "calls/s x direct", "calls/s x best npm"],
+        ),
+    }
+}
+
 fn table(text: &mut String, plan: &Plan, samples: &[Sample], scenario: Scenario) {
     line(text, format_args!("\n{scenario}"));
-    let http = scenario.behind == Behind::Http;
-    let ratio_heads: &[&str] = if http {
-        &["CPU x floor", "added p50 x floor", "added p99 x floor"]
-    } else {
-        &["CPU x floor", "calls/s x floor", "calls/s x npm"]
-    };
+    let (columns, ratios) = heads(scenario.behind);
     let mut head = format!(
-        "{:<14}{:>9}{:>12}{:>9}{:>9}{:>9}{:>9}{:>9}{:>6}",
-        "", "calls/s", "CPU us/call", "p50 us", "p95 us", "p99 us", "+p50", "+p99", "kids"
+        "{:<17}{:>9}{:>12}{:>9}{:>9}{:>9}",
+        "", "calls/s", "CPU us/call", "p50 us", "p95 us", "p99 us"
     );
-    for name in ratio_heads {
-        head += &format!("{name:>22}");
-    }
+    columns.iter().for_each(|name| head += &format!("{name:>9}"));
+    ratios.iter().for_each(|name| head += &format!("{name:>22}"));
     line(text, format_args!("{head}"));
     for peer in plan.peers(scenario.behind) {
         let get = |get: fn(&Outcome) -> f64| median(samples, scenario, peer, get);
-        let more = |get: fn(&Outcome) -> f64| {
-            let spread = Spread::of(added(samples, scenario, peer, get)).filter(|_| http);
-            spread.map_or_else(String::new, |spread| format!("{:.0}", spread.median))
-        };
         // The fixture is not a proxy: its processor time is not the price of a hop.
         let cpu = match peer {
             Peer::Direct => String::new(),
             _ => format!("{:.1}", get(Outcome::proxy_us_per_call)),
         };
-        let (more_p50, more_p99) = match peer {
-            Peer::Direct => Default::default(),
-            _ => (more(p50), more(p99)),
-        };
         let mut row = format!(
-            "{peer:<14}{:>9.0}{cpu:>12}{:>9.0}{:>9.0}{:>9.0}{more_p50:>9}{more_p99:>9}{:>6.0}",
+            "{peer:<17}{:>9.0}{cpu:>12}{:>9.0}{:>9.0}{:>9.0}",
             get(Outcome::rate),
             get(p50),
             get(|outcome| outcome.p95_us),
             get(p99),
-            get(|outcome| outcome.proxy_children as f64),
         );
+        cells(samples, scenario, peer).iter().for_each(|cell| row += &format!("{cell:>9}"));
         for ratio in row_ratios(samples, scenario, peer) {
             row += &format!("{:>22}", ratio.map_or_else(String::new, Spread::brief));
         }
@@ -228,22 +251,107 @@ fn table(text: &mut String, plan: &Plan, samples: &[Sample], scenario: Scenario)
     }
 }
 
-fn row_ratios(samples: &[Sample], scenario: Scenario, peer: Peer) -> [Option<Spread>; 3] {
+/// What stands in the columns that only one kind of scenario has.
+fn cells(samples: &[Sample], scenario: Scenario, peer: Peer) -> Vec<String> {
+    if peer == Peer::Direct {
+        return Vec::new();
+    }
+    let get = |get: fn(&Outcome) -> f64| median(samples, scenario, peer, get);
+    let kids = format!("{:.0}", get(|outcome| outcome.proxy_children as f64));
+    match scenario.behind {
+        Behind::Http => {
+            let more = |get| {
+                let spread = Spread::of(added(samples, scenario, peer, get));
+                spread.map_or_else(String::new, |spread| format!("{:.0}", spread.median))
+            };
+            vec![more(p50), more(p99), kids]
+        }
+        Behind::Stdio => vec![
+            format!("{:.2}", get(Outcome::writes_per_call)),
+            format!("{:.2}", get(Outcome::child_reads_per_call)),
+            kids,
+            format!("{:.0}", Spread::of(starts(samples, scenario, peer)).map_or(0.0, |s| s.median)),
+        ],
+    }
+}
+
+fn starts(samples: &[Sample], scenario: Scenario, peer: Peer) -> impl Iterator<Item = f64> + '_ {
+    samples
+        .iter()
+        .filter(move |sample| sample.scenario == scenario && sample.peer == peer)
+        .map(|sample| sample.starts as f64)
+}
+
+fn row_ratios(samples: &[Sample], scenario: Scenario, peer: Peer) -> Vec<Option<Spread>> {
     let against = |base, get| ratios(samples, scenario, (peer, base), get);
     match (scenario.behind, peer) {
-        (_, Peer::Direct) | (Behind::Http, Peer::Floor) => [None; 3],
-        (Behind::Http, _) => [
+        (_, Peer::Direct) | (Behind::Http, Peer::Floor) => Vec::new(),
+        (Behind::Http, _) => vec![
             against(Peer::Floor, Outcome::proxy_us_per_call),
             added_ratios(samples, scenario, peer, p50),
             added_ratios(samples, scenario, peer, p99),
         ],
-        (Behind::Stdio, Peer::Floor) => [None, None, against(Peer::McpProxy, Outcome::rate)],
-        (Behind::Stdio, _) => [
-            against(Peer::Floor, Outcome::proxy_us_per_call),
-            against(Peer::Floor, Outcome::rate),
-            against(Peer::McpProxy, Outcome::rate).filter(|_| peer != Peer::McpProxy),
+        (Behind::Stdio, _) => vec![
+            against(Peer::Floor, Outcome::proxy_us_per_call).filter(|_| peer != Peer::Floor),
+            against(Peer::Floor, Outcome::rate).filter(|_| peer != Peer::Floor),
+            against(Peer::Direct, Outcome::rate),
+            best_npm_ratios(samples, scenario, peer).filter(|_| !Peer::NPM.contains(&peer)),
         ],
     }
+}
+
+/// The rate of `peer` as a ratio to the best that any npm package made of as many connections in
+/// the same round, whatever the era and however many sessions: each is shown at its best.
+fn best_npm_ratios(samples: &[Sample], scenario: Scenario, peer: Peer) -> Option<Spread> {
+    let best = |round| {
+        samples
+            .iter()
+            .filter(|sample| sample.round == round && Peer::NPM.contains(&sample.peer))
+            .filter(|sample| sample.scenario.connections == scenario.connections)
+            .map(|sample| sample.outcome.rate())
+            .max_by(f64::total_cmp)
+    };
+    let own = samples.iter().filter(|s| s.scenario == scenario && s.peer == peer);
+    Spread::of(own.filter_map(|sample| Some(sample.outcome.rate() / best(sample.round)?)))
+}
+
+fn sessions(text: &mut String, plan: &Plan, opened: &Opened) {
+    let start = plan.cold.start.as_millis();
+    line(text, format_args!("\nopening a session of a server that takes {start} ms to start, ms"));
+    if let Some(reason) = &opened.refused {
+        line(text, format_args!("not measured: {reason}"));
+        return;
+    }
+    for (name, times) in [
+        ("no spare", &opened.cold_ms),
+        ("one spare", &opened.warm_ms),
+        ("one spare, several at once", &opened.together_ms),
+    ] {
+        let spread = Spread::of(times.iter().copied()).map_or_else(String::new, Spread::brief);
+        line(text, format_args!("{name:<28}{spread}"));
+    }
+}
+
+/// No caller may wait longer than the limit, so the slowest one is judged.
+fn cold_verdicts(plan: &Plan, opened: &Opened) -> Vec<Verdict> {
+    let start = plan.cold.start.as_secs_f64() * 1000.0;
+    let verdict = |what: &str, limit: f64, times: &[f64]| {
+        let measured = Spread::of(times.iter().map(|time| time / start));
+        let pass = measured.is_some_and(|spread| spread.high <= limit);
+        Verdict { what: what.to_owned(), limit, at_least: false, measured, pass }
+    };
+    vec![
+        verdict(
+            "slow server, a spare is there: slowest session, x start",
+            WARM_LIMIT,
+            &opened.warm_ms,
+        ),
+        verdict(
+            "slow server, the spare is taken: slowest session, x start",
+            TOGETHER_LIMIT,
+            &opened.together_ms,
+        ),
+    ]
 }
 
 /// Latency is judged with one connection only: with many, a closed loop keeps the proxy's one
@@ -269,10 +377,25 @@ fn verdicts(plan: &Plan, samples: &[Sample], scenario: Scenario) -> Vec<Verdict>
                 verdicts.push(verdict("added p50, x floor", HTTP_LIMIT, false, added));
             }
         }
-        Behind::Stdio if have(&[Peer::Tidegate, Peer::McpProxy]) => {
-            let peers = (Peer::Tidegate, Peer::McpProxy);
-            let rate = ratios(samples, scenario, peers, Outcome::rate);
-            verdicts.push(verdict("calls/s, x npm mcp-proxy", STDIO_LIMIT, true, rate));
+        Behind::Stdio if have(&[Peer::Tidegate]) => {
+            // The floor has one child, so only who shares one can be compared with it.
+            let is_shared = scenario.era == Era::Modern || scenario.one_session;
+            let has_one_child = is_shared || scenario.connections == 1;
+            if has_one_child && have(&[Peer::Floor]) {
+                let peers = (Peer::Tidegate, Peer::Floor);
+                let rate = ratios(samples, scenario, peers, Outcome::rate);
+                verdicts.push(verdict("calls/s, x floor", STDIO_FLOOR_LIMIT, true, rate));
+            }
+            let is_crowded = scenario.connections > 1;
+            if is_crowded && is_shared {
+                let tidegate = each(samples, scenario, Peer::Tidegate, Outcome::writes_per_call);
+                let writes = Spread::of(tidegate);
+                verdicts.push(verdict("write calls per call", WRITES_LIMIT, false, writes));
+            }
+            if is_crowded && Peer::NPM.iter().any(|peer| have(&[*peer])) {
+                let rate = best_npm_ratios(samples, scenario, Peer::Tidegate);
+                verdicts.push(verdict("calls/s, x best npm", STDIO_LIMIT, true, rate));
+            }
         }
         Behind::Http | Behind::Stdio => {}
     }
@@ -310,7 +433,7 @@ pub fn load_average() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{cpu::Spent, wire::Era};
+    use crate::{cpu::Spent, syscalls::Asked};
 
     fn outcome(calls: u64, own_s: f64, p50_us: f64) -> Outcome {
         Outcome {
@@ -324,6 +447,7 @@ mod tests {
             max_us: p50_us,
             proxy: Spent { own_s, descendants_s: 0.0 },
             proxy_children: 0,
+            asked: Asked { writes: calls, child_reads: calls },
             client_s: 0.0,
         }
     }
@@ -338,9 +462,10 @@ mod tests {
                 scenario,
                 peer: *peer,
                 outcome: outcome.clone(),
+                starts: 0,
             })
             .collect();
-        Report::new(Vec::new(), plan, samples)
+        Report::new(Vec::new(), plan, samples, None)
     }
 
     const ONE: Scenario =
@@ -383,22 +508,50 @@ mod tests {
     }
 
     #[test]
-    fn stdio_is_judged_against_the_npm_package() {
+    fn stdio_is_judged_against_the_floor_and_the_best_npm_package() {
         let stdio = Scenario {
             behind: Behind::Stdio,
             era: Era::Modern,
             connections: 64,
             one_session: false,
         };
-        let rows = |calls| {
-            [
-                (0, Peer::Floor, outcome(80_000, 0.9, 700.0)),
-                (0, Peer::Tidegate, outcome(calls, 0.9, 900.0)),
-                (0, Peer::McpProxy, outcome(2_000, 1.1, 30_000.0)),
-            ]
+        let passed = |calls, supergateway| {
+            let report = report(
+                stdio,
+                &[
+                    (0, Peer::Floor, outcome(50_000, 0.9, 700.0)),
+                    (0, Peer::Tidegate, outcome(calls, 0.9, 900.0)),
+                    (0, Peer::McpProxy, outcome(2_000, 1.1, 30_000.0)),
+                    (0, Peer::Supergateway, outcome(supergateway, 1.1, 30_000.0)),
+                ],
+            );
+            let [floor, writes, npm] = &report.verdicts[..] else { panic!("{report:?}") };
+            assert!(writes.pass, "one write a call");
+            (floor.pass, npm.pass)
         };
-        assert!(report(stdio, &rows(40_000)).verdicts[0].pass);
-        assert!(!report(stdio, &rows(39_000)).verdicts[0].pass);
+        assert_eq!(passed(40_000, 1_000), (true, true));
+        assert_eq!(passed(39_999, 1_000), (false, false));
+        assert_eq!(passed(40_000, 2_001), (true, false), "the better of the two counts");
+    }
+
+    #[test]
+    fn the_slowest_session_of_a_slow_server_decides_and_no_session_is_a_miss() {
+        let mut plan = Plan::quick();
+        plan.scenarios.clear();
+        let passed = |opened: Opened| {
+            let report = Report::new(Vec::new(), plan.clone(), Vec::new(), Some(opened));
+            assert!(report.render().contains("takes 300 ms"));
+            report.verdicts.iter().map(|verdict| verdict.pass).collect::<Vec<_>>()
+        };
+        let opened = |warm: f64, together: f64| Opened {
+            warm_ms: vec![5.0, warm, 6.0],
+            together_ms: vec![together, 7.0],
+            ..Opened::default()
+        };
+        assert_eq!(passed(opened(7.0, 310.0)), [true, true]);
+        assert_eq!(passed(opened(61.0, 310.0)), [false, true]);
+        assert_eq!(passed(opened(7.0, 610.0)), [true, false]);
+        assert_eq!(passed(Opened::default()), [false, false]);
     }
 
     #[test]

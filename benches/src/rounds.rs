@@ -29,6 +29,9 @@ pub struct Sample {
     pub peer: Peer,
     /// What was seen.
     pub outcome: Outcome,
+    /// Stdio servers that were started for it, from opening the connections to closing them.
+    #[serde(default)]
+    pub starts: u64,
 }
 
 /// Measures everything; `say` is told what is about to be measured.
@@ -60,11 +63,13 @@ pub fn run(
         order.shuffle(&mut rand::rng());
         for (scenario, peer) in order.iter().copied() {
             say(&format!("round {} of {}: {scenario}: {peer}", round + 1, plan.rounds));
+            let starts = stage.starts(peer);
             let outcome = measure(scenario, peer, plan.warm_up, plan.window)?;
+            let starts = stage.starts(peer) - starts;
             if let Some(error) = &outcome.first_error {
                 say(&format!("  {} failed, the first: {error}", outcome.errors));
             }
-            samples.push(Sample { round, scenario, peer, outcome });
+            samples.push(Sample { round, scenario, peer, outcome, starts });
         }
     }
     Ok(samples)
@@ -78,20 +83,27 @@ fn measure(
     peer: Peer,
     (warm_up, window): (Duration, Duration),
 ) -> anyhow::Result<Outcome> {
-    let process = stage.find(scenario.behind, peer).context("not started")?;
     let cpu = (scenario.behind == Behind::Http).then_some(1);
     let mut command: Command = programs.own("load", cpu);
     command
-        .arg(process.target.address.to_string())
-        .args(["--path", &process.target.path, "--era", scenario.era.as_str()])
+        .args(["--era", scenario.era.as_str()])
         .args(["--connections", &scenario.connections.to_string()])
         .args(["--warm-up-ms", &warm_up.as_millis().to_string()])
         .args(["--window-ms", &window.as_millis().to_string()])
-        .args(["--account", &process.pid().to_string()])
         .stdin(Stdio::null())
         .stderr(Stdio::inherit());
-    if scenario.one_session {
-        command.arg("--one-session");
+    if (scenario.behind, peer) == (Behind::Stdio, Peer::Direct) {
+        // However many sessions there are, a client with a pipe has one.
+        command.arg("--").args(programs.stdio_fixture(&stage.starts_file(peer)));
+    } else {
+        let process = stage.find(scenario.behind, peer).context("not started")?;
+        command
+            .arg(process.target.address.to_string())
+            .args(["--path", &process.target.path])
+            .args(["--account", &process.pid().to_string()]);
+        if scenario.one_session {
+            command.arg("--one-session");
+        }
     }
     let output = command.output().with_context(|| format!("{command:?}"))?;
     serde_json::from_slice(&output.stdout).context("the load client gave no outcome")

@@ -4,7 +4,10 @@
 
 use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, process::Command};
 
-use tidegate_benches::{plan::Peer, report::Report};
+use tidegate_benches::{
+    plan::{Behind, Peer},
+    report::Report,
+};
 
 /// Stands in for the program under test: takes its arguments, and is the floor.
 fn stand_in(folder: &Path) -> std::path::PathBuf {
@@ -15,6 +18,9 @@ listen=$3; shift 7
 case $1 in
 --upstream) upstream=${{2#http://}}; exec {floor} --listen "$listen" --upstream "${{upstream%/mcp}}" ;;
 --) shift; exec {floor} --listen "$listen" --stdio -- "$@" ;;
+--config)
+    command=$(sed -n 's/.*command: \[\([^]]*\)\].*/\1/p' "$2" | tr -d '",')
+    exec {floor} --listen "$listen" --stdio -- $command ;;
 esac
 "#,
         floor = env!("CARGO_BIN_EXE_floor_relay"),
@@ -41,21 +47,31 @@ fn every_peer_answers_every_scenario_without_a_wrong_answer() {
     assert!(output.status.success(), "{stdout}\n{stderr}");
 
     let report: Report = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
-    // Two eras, one connection and several: three peers over HTTP, two over stdio; and two over
+    // Two eras, one connection and several: three peers over HTTP, three over stdio; and three over
     // stdio with one session for all connections.
-    assert_eq!(report.samples.len(), 2 * 2 * 3 + 2 * 2 + 2, "{stdout}");
+    assert_eq!(report.samples.len(), 2 * 2 * 3 + 2 * 2 * 3 + 3, "{stdout}");
     assert_eq!(report.errors, 0, "{stdout}\n{stderr}");
     for sample in &report.samples {
         let outcome = &sample.outcome;
         assert!(outcome.calls > 0, "{sample:?}");
         assert!(outcome.p50_us > 0.0 && outcome.p50_us <= outcome.max_us, "{sample:?}");
-        assert!(outcome.proxy.own_s > 0.0, "the process is accounted for: {sample:?}");
+        let behind_a_proxy = (sample.scenario.behind, sample.peer) != (Behind::Stdio, Peer::Direct);
+        assert_eq!(outcome.proxy.own_s > 0.0, behind_a_proxy, "the process counts: {sample:?}");
+        if sample.scenario.behind == Behind::Stdio && behind_a_proxy {
+            assert!(outcome.asked.writes > 0 && outcome.asked.child_reads > 0, "{sample:?}");
+        }
+        // A child that nobody shares is started for the load, and the relay's was there before.
+        let own_child = (sample.scenario.behind, sample.peer) == (Behind::Stdio, Peer::Direct);
+        assert_eq!(sample.starts, u64::from(own_child), "{sample:?}");
     }
     for peer in [Peer::Floor, Peer::Tidegate] {
-        assert_eq!(report.samples.iter().filter(|sample| sample.peer == peer).count(), 7);
+        assert_eq!(report.samples.iter().filter(|sample| sample.peer == peer).count(), 9);
     }
-    // Processor time at one connection and at many, and latency at one; twice, for the eras.
-    assert_eq!(report.verdicts.len(), 6, "{stdout}");
+    let opened = report.opened.as_ref().unwrap();
+    assert_eq!((opened.cold_ms.len(), opened.warm_ms.len(), opened.together_ms.len()), (2, 2, 4));
+    // HTTP: processor time at one connection and at many, and latency at one; twice, for the eras.
+    // Stdio: the floor at one connection and at many in both eras, and writes at many. Starting: 2.
+    assert_eq!(report.verdicts.len(), 6 + 4 + 2 + 2, "{stdout}");
     let cpu = report.verdicts.iter().filter(|verdict| verdict.what.contains("CPU"));
     assert!(cpu.clone().count() == 4 && cpu.clone().all(|v| v.measured.is_some()), "{stdout}");
 }

@@ -3,6 +3,8 @@
 use std::{
     io::{self, Write as _},
     net::SocketAddr,
+    path::PathBuf,
+    time::Duration,
 };
 
 use clap::{Parser, Subcommand};
@@ -31,7 +33,14 @@ enum Carrier {
         workers: usize,
     },
     /// One JSON message a line on stdin and stdout, until stdin ends.
-    Stdio,
+    Stdio {
+        /// Append one byte to this file at every start.
+        #[arg(long)]
+        starts: Option<PathBuf>,
+        /// Milliseconds that starting takes.
+        #[arg(long, default_value_t = 0)]
+        start_ms: u64,
+    },
 }
 
 fn main() -> anyhow::Result<()> {
@@ -44,7 +53,9 @@ fn main() -> anyhow::Result<()> {
             // Whoever started us reads the line; if nobody does, serving still makes sense.
             writeln!(io::stdout(), "{address}").ok();
         })?,
-        Carrier::Stdio => fixture::pipe::run()?,
+        Carrier::Stdio { starts, start_ms } => {
+            fixture::pipe::run(starts.as_deref(), Duration::from_millis(start_ms))?;
+        }
     }
     Ok(())
 }

@@ -12,7 +12,9 @@ use anyhow::{Context as _, ensure};
 use clap::Parser;
 use rustix::process::nice;
 use tidegate_benches::{
-    peers::{self, Programs, Stage},
+    cold,
+    npm::Package,
+    peers::{Programs, Stage},
     plan::{Behind, Peer, Plan},
     report::{self, Report},
     rounds,
@@ -23,7 +25,7 @@ const RAISE: i32 = -15;
 /// Measures what a hop through Tidegate costs, as ratios to a bare relay in the same run.
 #[derive(Parser)]
 struct Arguments {
-    /// Three short rounds, about 40 s.
+    /// Three short rounds, about 100 s.
     #[arg(long, conflicts_with = "smoke")]
     quick: bool,
     /// One round of a blink, to see that everything works; leaves out what is not installed.
@@ -70,7 +72,7 @@ fn main() -> anyhow::Result<ExitCode> {
         Some(tools) => tools.clone(),
         None => std::env::home_dir().context("no home folder")?.join(".cache/tidegate-tools"),
     };
-    let programs = Programs::find(own, tidegate, &tools);
+    let programs = Programs::find(own, tidegate, tools);
 
     let mut plan = plan(&arguments);
     if !programs.tidegate.exists() && !plan.without.contains(&Peer::Tidegate) {
@@ -83,9 +85,12 @@ fn main() -> anyhow::Result<ExitCode> {
         say("tidegate is not built: left out");
         plan.without.push(Peer::Tidegate);
     }
-    if plan.has(Behind::Stdio) && plan.peers(Behind::Stdio).any(|peer| peer == Peer::McpProxy) {
-        peers::install_mcp_proxy(&tools, &mut say)
-            .context("npm mcp-proxy cannot be installed (--without mcp-proxy leaves it out)")?;
+    let stdio = plan.has(Behind::Stdio);
+    for package in plan.peers(Behind::Stdio).filter_map(Package::of).filter(|_| stdio) {
+        let Package { name, .. } = package;
+        package.install(&programs.tools, &mut say).with_context(|| {
+            format!("npm {name} cannot be installed (--without {name} leaves it out)")
+        })?;
     }
 
     let mut machine = report::machine(programs.pinned);
@@ -95,9 +100,14 @@ fn main() -> anyhow::Result<ExitCode> {
     let stage = Stage::set(&plan, &programs)?;
     let samples = rounds::run(&plan, &programs, &stage, &mut say)?;
     drop(stage);
+    let tidegate = plan.peers(Behind::Stdio).any(|peer| peer == Peer::Tidegate);
+    let opened = match stdio && tidegate {
+        true => Some(cold::run(plan.cold, &programs, &mut say).context("starting")?),
+        false => None,
+    };
     machine.push(format!("load average after: {}", report::load_average()));
 
-    let report = Report::new(machine, plan, samples);
+    let report = Report::new(machine, plan, samples, opened);
     write!(io::stdout(), "{}", report.render())?;
     if let Some(file) = &arguments.json {
         fs::write(file, serde_json::to_vec_pretty(&report)?)
