@@ -13,6 +13,7 @@ use tidegate_testkit::build::{modified, newest};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader},
     process::{Child, ChildStderr, ChildStdout, Command},
+    task::JoinHandle,
     time::timeout,
 };
 
@@ -23,10 +24,19 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub struct Binary {
     child: Child,
     stdout: BufReader<ChildStdout>,
-    stderr: BufReader<ChildStderr>,
+    stderr: Stderr,
     address: SocketAddr,
     ops: SocketAddr,
     _file: tempfile::NamedTempFile,
+}
+
+/// Who reads the log.
+#[derive(Debug)]
+enum Stderr {
+    /// The test, line by line.
+    Lines(BufReader<ChildStderr>),
+    /// A task, so that a log that nobody waits for never fills the pipe.
+    Kept(JoinHandle<String>),
 }
 
 impl Binary {
@@ -45,8 +55,10 @@ impl Binary {
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         let mut stderr = BufReader::new(child.stderr.take().unwrap());
         let mut urls = Vec::new();
-        while urls.len() < 2 {
-            let mut line = String::new();
+        let mut line = String::new();
+        // One line for each route, then one for health and metrics.
+        while !line.contains("health and metrics") {
+            line = String::new();
             let read = timeout(PATIENCE, stdout.read_line(&mut line)).await;
             if read.expect("it says in time where it serves").unwrap() == 0 {
                 let mut complaint = String::new();
@@ -58,7 +70,23 @@ impl Binary {
                 url.map(|url| url.split('/').next().unwrap().parse::<SocketAddr>().unwrap()),
             );
         }
-        Self { child, stdout, stderr, address: urls[0], ops: urls[1], _file: file }
+        let stderr = Stderr::Lines(stderr);
+        let (address, ops) = (urls[0], urls[urls.len() - 1]);
+        Self { child, stdout, stderr, address, ops, _file: file }
+    }
+
+    /// Has the log read as it comes, however long it gets.
+    pub fn keep_log(self) -> Self {
+        let Self { child, stdout, stderr, address, ops, _file } = self;
+        let stderr = match stderr {
+            Stderr::Lines(mut lines) => Stderr::Kept(tokio::spawn(async move {
+                let mut log = Vec::new();
+                lines.read_to_end(&mut log).await.unwrap();
+                String::from_utf8_lossy(&log).into_owned()
+            })),
+            kept @ Stderr::Kept(_) => kept,
+        };
+        Self { child, stdout, stderr, address, ops, _file }
     }
 
     /// Where clients connect.
@@ -85,10 +113,11 @@ impl Binary {
     /// Waits until it logs a line with this text.
     pub async fn logs(&mut self, text: &str) {
         let mut line = String::new();
+        let Stderr::Lines(stderr) = &mut self.stderr else { panic!("the log is kept") };
         let found = timeout(PATIENCE, async {
             while !line.contains(text) {
                 line.clear();
-                assert_ne!(self.stderr.read_line(&mut line).await.unwrap(), 0, "no log of {text}");
+                assert_ne!(stderr.read_line(&mut line).await.unwrap(), 0, "no log of {text}");
             }
         });
         found.await.unwrap_or_else(|_| panic!("no log of {text}"));
@@ -97,16 +126,23 @@ impl Binary {
     /// Waits for its end and returns how it ended.
     pub async fn exit(mut self) -> ExitStatus {
         // The pipes are read to their end, so that nothing blocks on them.
-        let (mut out, mut log) = (String::new(), String::new());
+        let mut out = String::new();
+        let log = async {
+            match self.stderr {
+                Stderr::Lines(mut lines) => {
+                    let mut log = String::new();
+                    lines.read_to_string(&mut log).await.unwrap();
+                    log
+                }
+                Stderr::Kept(log) => log.await.unwrap(),
+            }
+        };
         let ended = timeout(PATIENCE, async {
-            let (status, _, _) = tokio::join!(
-                self.child.wait(),
-                self.stdout.read_to_string(&mut out),
-                self.stderr.read_to_string(&mut log),
-            );
-            status.unwrap()
+            let (status, _, log) =
+                tokio::join!(self.child.wait(), self.stdout.read_to_string(&mut out), log);
+            (status.unwrap(), log)
         });
-        let status = ended.await.expect("it ends in time");
+        let (status, log) = ended.await.expect("it ends in time");
         assert!(!log.contains("panicked"), "{log}");
         status
     }

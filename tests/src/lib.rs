@@ -21,14 +21,18 @@
     clippy::indexing_slicing,
     clippy::missing_panics_doc,
     clippy::disallowed_methods,
+    clippy::print_stdout,
     reason = "test support: a broken expectation is a failed test"
 )]
 
 mod binary;
 pub mod client;
+mod dice;
 mod events;
 pub mod frames;
 pub mod http;
+pub mod mark;
+mod metrics;
 mod proxy;
 mod recorder;
 mod script;
@@ -36,7 +40,10 @@ mod script;
 pub use crate::{
     binary::{Binary, program},
     client::Client,
+    dice::Dice,
     events::Events,
+    mark::Mark,
+    metrics::Metrics,
     proxy::{Proxy, http_upstream, modern_headers, stdio_upstream},
     recorder::{Recorded, Recorder},
     script::{Exchange, Scripted},

@@ -1,45 +1,13 @@
 //! Health and metrics: they tell what happens, to whoever asks from here, and change nothing.
-#![expect(clippy::unwrap_used, reason = "tests")]
 
 use tidegate_tests::{
-    Client, Proxy, Recorder, Scripted,
+    Client, Metrics, Proxy, Recorder, Scripted,
     client::{legacy, modern},
     http::{self, Connection},
     modern_headers,
 };
 
 const PING: &str = r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#;
-
-/// One scrape.
-struct Metrics(String);
-
-impl Metrics {
-    async fn scrape(proxy: &Proxy) -> Self {
-        let answer = http::get(proxy.ops(), "/metrics", &[]).await;
-        assert_eq!(answer.status, 200);
-        Self(answer.text())
-    }
-
-    fn samples(&self) -> impl Iterator<Item = &str> {
-        self.0.lines().filter(|line| !line.starts_with('#'))
-    }
-
-    /// The sum of the samples of a family that have all of these labels.
-    fn sum(&self, family: &str, labels: &[&str]) -> f64 {
-        self.samples()
-            .filter(|line| line.split(['{', ' ']).next() == Some(family))
-            .filter(|line| labels.iter().all(|label| line.contains(label)))
-            .map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap())
-            .fold(0.0, |sum, value| sum + value)
-    }
-
-    /// The sum as a count.
-    fn count(&self, family: &str, labels: &[&str]) -> u64 {
-        let sum = self.sum(family, labels);
-        assert!(sum >= 0.0 && sum.fract() == 0.0, "{family} {labels:?}: {sum}");
-        format!("{sum:.0}").parse().unwrap()
-    }
-}
 
 #[tokio::test]
 async fn health_says_how_the_process_is() {
@@ -97,7 +65,7 @@ async fn ops_only_answer_and_only_here() {
 #[tokio::test]
 async fn metrics_follow_the_traffic() {
     let proxy = Proxy::to_stdio(&[]).await;
-    let before = Metrics::scrape(&proxy).await;
+    let before = Metrics::scrape(proxy.ops()).await;
     assert_eq!(before.count("tidegate_requests_total", &[]), 0);
     let (newer, older) = (Client::modern(&proxy), Client::legacy(&proxy, "2025-11-25").await);
     for _ in 0..3 {
@@ -111,7 +79,7 @@ async fn metrics_follow_the_traffic() {
     hung.send(&newer.tool_bytes("1", "hang", "{}")).await;
     proxy.until("it hangs", |census| census.in_flight == 1).await;
 
-    let now = Metrics::scrape(&proxy).await;
+    let now = Metrics::scrape(proxy.ops()).await;
     for (family, labels, count) in [
         ("tidegate_requests_total", &["tools/call", "\"ok\"", "modern"][..], 3),
         ("tidegate_requests_total", &["tools/call", "\"ok\"", "legacy"], 1),
@@ -148,7 +116,7 @@ async fn metrics_follow_the_traffic() {
     drop((hung, _events));
     assert_eq!(older.delete().await.status, 200);
     proxy.until("all is over", |census| (census.streams, census.in_flight) == (0, 0)).await;
-    let after = Metrics::scrape(&proxy).await;
+    let after = Metrics::scrape(proxy.ops()).await;
     for (family, labels, count) in [
         ("tidegate_requests_total", &["tools/call", "cancelled"][..], 1),
         ("tidegate_requests_total", &["end_session", "\"ok\""], 1),
@@ -160,7 +128,7 @@ async fn metrics_follow_the_traffic() {
     ] {
         assert_eq!(after.count(family, labels), count, "{family} {labels:?}");
     }
-    assert!(after.0.ends_with("# EOF\n"));
+    assert!(after.text().ends_with("# EOF\n"));
     proxy.stop().await;
 }
 
@@ -179,7 +147,7 @@ async fn refusals_are_counted_by_their_reason() {
     http::post(address, &[], "[").await;
     let stalled = b"POST /mcp HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 9\r\n\r\n";
     assert_eq!(http::raw(address, stalled).await.status, 408);
-    let metrics = Metrics::scrape(&proxy).await;
+    let metrics = Metrics::scrape(proxy.ops()).await;
     for reason in ["host", "origin", "negotiation", "headers", "too_large", "message", "stalled"] {
         let label = format!("reason=\"{reason}\"");
         let count = metrics.count("tidegate_http_requests_refused_total", &[&label]);
@@ -205,7 +173,7 @@ async fn upstream_connections_and_failures_are_counted() {
     let (_, ()) = tokio::join!(client.tool("1", "x", "{}"), async {
         upstream.next().await.reset();
     });
-    let metrics = Metrics::scrape(&proxy).await;
+    let metrics = Metrics::scrape(proxy.ops()).await;
     for (outcome, count) in
         [("ok", 1), ("rpc_error", 1), ("tool_error", 1), ("protocol", 1), ("died", 1)]
     {
@@ -229,7 +197,7 @@ async fn what_clients_say_makes_no_series() {
     http::post(proxy.address(), &[], &legacy("1", "x/other", "{}")).await;
     let client = Client::modern(&proxy);
     client.tool("1", "first", "{}").await;
-    let before = Metrics::scrape(&proxy).await.samples().count();
+    let before = Metrics::scrape(proxy.ops()).await.samples().count();
     for number in 0..50 {
         let method = format!("x{number}/\\\"}} 1\\ninjected_total");
         let answer = http::post(proxy.address(), &[], &legacy("1", &method, "{}")).await;
@@ -239,11 +207,11 @@ async fn what_clients_say_makes_no_series() {
         http::post(proxy.address(), &headers, &modern("1", "a/b", "")).await;
         http::get(proxy.address(), &format!("/path-{number}"), &[]).await;
     }
-    let after = Metrics::scrape(&proxy).await;
+    let after = Metrics::scrape(proxy.ops()).await;
     // Only the other era of what has no known method is new.
-    assert!(after.samples().count() <= before + 1, "{}", after.0);
+    assert!(after.samples().count() <= before + 1, "{}", after.text());
     for word in ["injected", "tool-", "path-", "x1"] {
-        assert!(!after.0.contains(word), "{word}");
+        assert!(!after.text().contains(word), "{word}");
     }
     proxy.stop().await;
 }
