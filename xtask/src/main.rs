@@ -3,6 +3,7 @@
 //! - `arch`: the rules of the architecture that no compiler or linter checks.
 //! - `conformance`: the official suite against the demo server, directly and through the proxy.
 //! - `interop`: the official SDK clients against the reference servers, the same two ways.
+//! - `leak-check`: traffic of every kind, and what is left of it afterwards.
 //! - `checks`: all of the above in one run, with the usual cargo commands.
 //!
 //! It is a blocking tool for a person or a CI machine, so it prints, sleeps and reads the
@@ -18,6 +19,7 @@ mod arch;
 mod checks;
 mod conformance;
 mod interop;
+mod leak_check;
 mod place;
 mod process;
 mod servers;
@@ -47,6 +49,11 @@ enum Chore {
     Conformance(conformance::Options),
     /// Run the official SDK clients directly and through the proxy.
     Interop(interop::Options),
+    /// Drive the program through everything and see what is left.
+    LeakCheck(leak_check::Options),
+    /// Lose memory, so that the leak check can be tested.
+    #[command(hide = true)]
+    LoseMemory,
 }
 
 fn main() -> ExitCode {
@@ -63,12 +70,18 @@ fn main() -> ExitCode {
 
 /// True when the chore found nothing wrong; an error is the chore's own failure.
 fn run(chore: Chore) -> anyhow::Result<bool> {
+    if matches!(chore, Chore::LoseMemory) {
+        leak_check::lose_memory();
+        return Ok(true);
+    }
     let place = Place::find()?;
     let passed = match chore {
         Chore::Test(options) => checks::run(&place, &options),
         Chore::Arch => arch::run(&place),
         Chore::Conformance(options) => conformance::run(&place, &options),
         Chore::Interop(options) => interop::run(&place, &options),
+        Chore::LeakCheck(options) => leak_check::run(&place, &options),
+        Chore::LoseMemory => Ok(true),
     };
     // Logs are for finding out what went wrong.
     if matches!(passed, Ok(true)) {

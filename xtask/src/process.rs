@@ -131,8 +131,22 @@ impl Server {
         Ok(())
     }
 
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// SIGTERM, then at most `grace`; complains about a bad exit or about descendants that stay.
-    pub(crate) fn stop(mut self, grace: Duration) -> anyhow::Result<()> {
+    pub(crate) fn stop(self, grace: Duration) -> anyhow::Result<()> {
+        let (name, log) = (self.name.clone(), self.log.clone());
+        let status = self.end(grace)?;
+        if !status.success() {
+            bail!("{name} stopped with {status}\n{}", tail(&log, 20));
+        }
+        Ok(())
+    }
+
+    /// SIGTERM, then at most `grace`; complains about descendants that stay.
+    pub(crate) fn end(mut self, grace: Duration) -> anyhow::Result<ExitStatus> {
         let family = descendants(self.child.id());
         signal(self.child.id(), Signal::TERM);
         let start = Instant::now();
@@ -157,10 +171,7 @@ impl Server {
         if !orphans.is_empty() {
             bail!("{} left {} child processes behind", self.name, orphans.len());
         }
-        if !status.success() {
-            bail!("{} stopped with {status}\n{}", self.name, tail(&self.log, 20));
-        }
-        Ok(())
+        Ok(status)
     }
 }
 
@@ -174,7 +185,7 @@ impl Drop for Server {
     }
 }
 
-fn signal(pid: u32, signal: Signal) {
+pub(crate) fn signal(pid: u32, signal: Signal) {
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
     if let Some(pid) = pid {
         // The process may be gone already, which is what was wanted.
@@ -188,6 +199,11 @@ fn lives(pid: u32) -> bool {
     test_kill_process(raw).is_ok() && stat(pid).is_some_and(|(state, _)| state != "Z")
 }
 
+/// True when the process has ended and was not reaped.
+pub(crate) fn is_zombie(pid: u32) -> bool {
+    stat(pid).is_some_and(|(state, _)| state == "Z")
+}
+
 fn kill_tree(pid: u32) {
     for descendant in descendants(pid) {
         signal(descendant, Signal::KILL);
@@ -196,7 +212,7 @@ fn kill_tree(pid: u32) {
 }
 
 /// Every process that descends from `pid` now.
-fn descendants(pid: u32) -> Vec<u32> {
+pub(crate) fn descendants(pid: u32) -> Vec<u32> {
     let mut children: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     for candidate in entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok()) {

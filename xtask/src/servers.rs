@@ -122,16 +122,16 @@ fn start_http(
 }
 
 /// A loopback address that was free a moment ago.
-fn free_address() -> anyhow::Result<SocketAddr> {
+pub(crate) fn free_address() -> anyhow::Result<SocketAddr> {
     let listener = TcpListener::bind("127.0.0.1:0").context("no free port")?;
     Ok(listener.local_addr()?)
 }
 
-fn accepts(address: SocketAddr) -> bool {
+pub(crate) fn accepts(address: SocketAddr) -> bool {
     TcpStream::connect_timeout(&address, Duration::from_millis(500)).is_ok()
 }
 
-fn says_ok(address: SocketAddr, path: &str) -> bool {
+pub(crate) fn says_ok(address: SocketAddr, path: &str) -> bool {
     let fetch = || -> std::io::Result<String> {
         let mut stream = TcpStream::connect_timeout(&address, Duration::from_millis(500))?;
         stream.set_read_timeout(Some(Duration::from_secs(2)))?;

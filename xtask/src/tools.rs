@@ -147,6 +147,11 @@ pub(crate) fn cargo_deny(place: &Place) -> anyhow::Result<PathBuf> {
     Ok(binary)
 }
 
+/// Sees to it that valgrind can be run.
+pub(crate) fn valgrind(place: &Place) -> anyhow::Result<()> {
+    ensure_command(place, "valgrind", &["valgrind"])
+}
+
 /// True when `cargo nextest` is on this machine; it is not worth compiling for a run.
 pub(crate) fn has_nextest() -> bool {
     let version = Command::new("cargo").args(["nextest", "--version"]).output();

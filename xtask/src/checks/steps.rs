@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::Outcome;
 use crate::place::Place;
 use crate::process::{Ended, run_logged, tail};
-use crate::{arch, conformance, interop, tools};
+use crate::{arch, conformance, interop, leak_check, tools};
 
 /// One check of the run.
 pub(crate) struct Step {
@@ -18,7 +18,7 @@ pub(crate) struct Step {
     pub(crate) run: fn(&Place) -> anyhow::Result<Outcome>,
 }
 
-pub(crate) const STEPS: [Step; 12] = [
+pub(crate) const STEPS: [Step; 13] = [
     Step { name: "fmt", about: "cargo fmt --check", needs: None, run: fmt },
     Step { name: "arch", about: "rules of ARCHITECTURE.md", needs: None, run: architecture },
     Step { name: "clippy", about: "clippy on all targets, no warnings", needs: None, run: clippy },
@@ -55,6 +55,12 @@ pub(crate) const STEPS: [Step; 12] = [
         run: run_conformance,
     },
     Step { name: "interop", about: "official SDK clients", needs: Some("build"), run: run_interop },
+    Step {
+        name: "leak-check",
+        about: "what is left of traffic of every kind, valgrind included",
+        needs: Some("build"),
+        run: run_leak_check,
+    },
     Step {
         name: "bench",
         about: "each benchmark once, unmeasured",
@@ -146,6 +152,15 @@ fn run_conformance(place: &Place) -> anyhow::Result<Outcome> {
 fn run_interop(place: &Place) -> anyhow::Result<Outcome> {
     let passed = interop::run(place, &interop::Options::default())?;
     Ok(told(passed, "everything that passes directly passes through", "the differences are above"))
+}
+
+/// First whether it can fail, then whether it does.
+fn run_leak_check(place: &Place) -> anyhow::Result<Outcome> {
+    if !leak_check::run(place, &leak_check::Options::self_test())? {
+        return Ok(Outcome::Failed("planted leaks were not found, see above".to_owned()));
+    }
+    let is_clean = leak_check::run(place, &leak_check::Options::quick())?;
+    Ok(told(is_clean, "nothing is left", "the leaks are above"))
 }
 
 fn bench(place: &Place) -> anyhow::Result<Outcome> {

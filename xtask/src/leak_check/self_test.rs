@@ -1,0 +1,106 @@
+//! Proof that the check can fail: leaks that are planted where the proxy cannot help it.
+//!
+//! A client that does not go away holds a session, a stream and a call, and the child of that
+//! session has offspring it does not reap. All of it has to be found, and to be gone when the
+//! client goes. A program that loses memory has to be found by valgrind.
+
+use std::env;
+use std::fs;
+use std::hint::black_box;
+use std::process::Command;
+use std::time::Duration;
+
+use super::churn::Session;
+use super::judge;
+use super::memcheck::{LEAK_STATUS, read, wrapper};
+use super::proxy::{Bench, Proxy};
+use super::sight::{FILES, PROCESSES, ZOMBIES};
+use crate::place::Place;
+use crate::process::{Ended, run_logged};
+use crate::tools;
+
+/// What the planted leaks must be called.
+const PLANTED: [&str; 10] = [
+    "tidegate_requests_in_flight",
+    "tidegate_sessions_open",
+    "tidegate_streams_open",
+    "tidegate_stdio_children",
+    "tidegate_stdio_requests_in_flight",
+    "tidegate_downstream_connections_open",
+    "health.sessions",
+    FILES,
+    PROCESSES,
+    ZOMBIES,
+];
+
+const BLOCKS: usize = 16;
+const BLOCK: usize = 4096;
+
+/// What was not found although it is there, or found although it is not.
+pub(super) fn run(place: &Place, bench: &Bench) -> anyhow::Result<Vec<String>> {
+    let mut problems = held(place, bench)?;
+    match tools::valgrind(place) {
+        Ok(()) => problems.extend(lost(place)?),
+        Err(error) => println!("leak-check: valgrind cannot be run here: {error:#}"),
+    }
+    Ok(problems)
+}
+
+fn held(place: &Place, bench: &Bench) -> anyhow::Result<Vec<String>> {
+    let mut bench = bench.clone();
+    // The shell becomes the server, and is the parent of a zombie then.
+    let server = bench.child.join("' '");
+    let script = format!("sleep 0.01 & exec '{server}'");
+    bench.child = ["/bin/sh", "-c", &script].map(str::to_owned).to_vec();
+    let proxy = Proxy::start(place, &bench, "self-test", &[])?;
+    let start = proxy.settle()?;
+    let session = Session::open(proxy.address, "/own")?;
+    let (stream, call) = (session.listen()?, session.start_slow_call()?);
+    std::thread::sleep(Duration::from_millis(300));
+    let findings = judge::compare(&start, &proxy.look()?);
+    let mut problems: Vec<String> = PLANTED
+        .iter()
+        .filter(|name| !findings.iter().any(|finding| finding.starts_with(**name)))
+        .map(|name| format!("planted and not found: {name}"))
+        .collect();
+    println!(
+        "leak-check: {} of {} planted leaks were found",
+        PLANTED.len() - problems.len(),
+        PLANTED.len()
+    );
+    stream.leave();
+    call.leave();
+    session.end()?;
+    let (_, left) = proxy.rest(&start)?;
+    problems.extend(left.iter().map(|finding| format!("found and not there: {finding}")));
+    proxy.end()?;
+    Ok(problems)
+}
+
+fn lost(place: &Place) -> anyhow::Result<Vec<String>> {
+    let report = place.log("self-test-valgrind-report");
+    let words = wrapper(place, &report);
+    let mut words = words.iter();
+    let mut command = Command::new(words.next().map_or("valgrind", String::as_str));
+    command.args(words).arg(env::current_exe()?).arg("lose-memory");
+    let log = place.log("self-test-valgrind");
+    let ended = run_logged(&mut command, "valgrind", &log, Duration::from_secs(120))?;
+    let memory = read(&fs::read_to_string(&report)?);
+    println!("leak-check: {} bytes of {} planted ones were found", memory.definite, BLOCKS * BLOCK);
+    let is_told = matches!(ended, Ended::Exit(status) if status.code() == Some(LEAK_STATUS));
+    let enough = memory.definite >= (BLOCKS * BLOCK / 2) as u64;
+    Ok(match is_told && enough {
+        true => Vec::new(),
+        false => {
+            vec![format!("valgrind did not find what was lost: {memory:?}, {}", ended.describe())]
+        }
+    })
+}
+
+/// The program that loses memory.
+pub(crate) fn lose_memory() {
+    for _ in 0..BLOCKS {
+        let block: &'static mut [u8] = Box::leak(vec![1; BLOCK].into_boxed_slice());
+        black_box(block.len());
+    }
+}
