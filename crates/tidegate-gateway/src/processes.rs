@@ -6,6 +6,9 @@ use tidegate_process::{Recovered, Spawner, Stats};
 use tidegate_service::{OnError, Tasks};
 use tracing::{info, warn};
 
+/// Where in `state_dir` the lists of child processes are.
+const LEDGERS: &str = "processes";
+
 /// The processes of all upstreams.
 #[derive(Clone, Debug)]
 pub(crate) struct Processes {
@@ -18,8 +21,9 @@ impl Processes {
     /// others. A proxy that cannot keep a list there serves all the same.
     pub(crate) fn open(state_dir: Option<&Path>) -> Self {
         let without = || Self { spawner: Spawner::new(), recovered: Recovered::default() };
-        let Some(folder) = state_dir else { return without() };
-        match Spawner::with_ledger(folder) {
+        // A folder of its own, since it must be closed to others and its parent need not be.
+        let Some(folder) = state_dir.map(|folder| folder.join(LEDGERS)) else { return without() };
+        match Spawner::with_ledger(&folder) {
             Ok((spawner, recovered)) => {
                 tell(&recovered);
                 Self { spawner, recovered }
@@ -28,7 +32,7 @@ impl Processes {
                 warn!(
                     folder = %folder.display(), %error,
                     "no list of child processes is kept, so that after a crash some may stay; \
-                     set state_dir to a folder that belongs to this user alone"
+                     set state_dir to a folder of this user's"
                 );
                 without()
             }

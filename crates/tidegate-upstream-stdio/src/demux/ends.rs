@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::{Demux, Effects, Mailbox, Step, cancelled};
+use super::{Demux, Effects, Mailbox, Owner, Step, cancelled};
 use crate::child::Death;
 
 impl Demux {
@@ -31,6 +31,16 @@ impl Demux {
             fx.lines.push(cancelled(id));
             self.end(id, Step::Dead(Arc::new(Death::Replaced)), fx);
         }
+    }
+
+    /// A session that shared the process is over: nobody will come for what it has asked.
+    pub(crate) fn forget(&mut self, owner: Owner, now: Instant, fx: &mut Effects) {
+        let theirs: Vec<u64> =
+            self.calls.iter().filter(|(_, call)| call.owner == owner).map(|(id, _)| *id).collect();
+        for id in theirs {
+            self.give_up(id, now, fx);
+        }
+        self.close_listeners_of(owner, fx);
     }
 
     /// When [`Self::tick`] has something to do.

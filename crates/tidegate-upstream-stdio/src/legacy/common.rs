@@ -113,6 +113,14 @@ impl Common {
         Ok(listen(child, owner))
     }
 
+    /// A session is over.
+    pub(crate) fn forget(&self, owner: Owner) {
+        let now = Instant::now();
+        for child in self.host().children() {
+            child.change(|state, fx| state.demux.forget(owner, now, fx));
+        }
+    }
+
     /// Ends the streams of a session that has a process of its own now.
     pub(crate) fn part_with(&self, owner: Owner) {
         for child in self.host().children() {

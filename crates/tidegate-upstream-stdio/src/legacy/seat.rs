@@ -34,6 +34,12 @@ pub(crate) enum Place<'a> {
     Common(&'a Arc<Common>, Owner),
 }
 
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.common.forget(self.owner);
+    }
+}
+
 impl Seat {
     pub(crate) fn own(process: Process) -> Self {
         Self { shared: None, own: OnceCell::new_with(Some(process)) }

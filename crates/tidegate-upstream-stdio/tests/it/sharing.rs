@@ -113,6 +113,25 @@ async fn a_client_cancels_and_leaves_without_touching_the_calls_of_others() {
 }
 
 #[tokio::test]
+async fn what_an_ended_session_has_asked_is_taken_back() {
+    let rig = shared(Sharing::Shared);
+    let (one, two) = (rig.client().await, rig.client().await);
+    let hang = one.call(1, "hang", json!({})).to_string();
+    let mut hanging = Box::pin(one.operate(Operation::Send(Envelope::parse(hang.into()).unwrap())));
+    assert!((&mut hanging).now_or_never().is_none());
+    // Leaving means nothing to a legacy server; the end of the session does.
+    drop(hanging);
+    assert_eq!(rig.upstream.stats().in_flight, 1);
+    one.operate(Operation::EndSession).await.unwrap();
+    drop(one);
+    assert_eq!(rig.upstream.stats().in_flight, 0);
+    let seen = two.tool("seen", json!({})).await;
+    let last = seen["seen"].as_array().unwrap().last().unwrap().clone();
+    assert_eq!(last["method"], "notifications/cancelled");
+    rig.end().await;
+}
+
+#[tokio::test]
 async fn everybody_hears_of_a_changed_list_once_and_nobody_hears_what_is_nobodys() {
     let rig = shared(Sharing::Shared);
     let (one, two) = (rig.client().await, rig.client().await);
