@@ -5,6 +5,12 @@
 //! [`Buffers::poll_read`] takes a buffer, asks, and gives it back at once if nothing is there. What
 //! came leaves as [`Bytes`], whose last slice returns the memory, on whatever thread it is dropped.
 //!
+//! It pays where messages are large or readers are many. Reading messages of 20 and 60 KiB takes a
+//! fifth to a seventh of the time it takes with a `BytesMut` of the reader's own that grows, because
+//! no fresh memory is touched (about 250 bytes are allocated for a message, for the `Bytes`). One of
+//! 200 bytes takes 30 to 50 ns more, and one allocation of its own where the `BytesMut` has one for
+//! eight messages (`cargo bench -p tidegate-pool --bench buffers`).
+//!
 //! Free buffers lie in lists, each used by few threads, and what does not fit there in one bounded
 //! lock-free queue for each size; more than that is freed. Lists by thread, not in thread locals,
 //! because those could be emptied by their own threads only.

@@ -107,7 +107,8 @@ impl<C: Send + 'static> Pool<C> {
     ///
     /// Checkout does not need it; it is what closes things when nobody checks out. It passes the
     /// gate like everybody else, with one pass per thing for as long as it looks, but nobody is
-    /// refused because of it: for every such pass one more caller may wait.
+    /// refused because of it: for every such pass one more caller may wait. `is_dead` must be quick
+    /// and must not use the pool.
     pub fn sweep(&self, now: Instant, is_dead: impl FnMut(&mut C) -> bool) {
         self.0.sweep(now, is_dead);
     }
@@ -255,6 +256,9 @@ impl<C: Send + 'static> Shared<C> {
 
     /// A lease for those who look after things, if that takes no waiting.
     fn slip_in(self: &Arc<Self>, now: Instant) -> Option<Lease<C>> {
+        if !self.store.is_within_reach() {
+            return None;
+        }
         let permit = self.gate.slip_in().then(|| Permit::guest(self))?;
         Some(Lease::new(permit, self.store.take()?, now))
     }

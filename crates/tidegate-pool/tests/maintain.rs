@@ -14,8 +14,11 @@ use std::{
 };
 
 use futures_util::FutureExt as _;
-use tidegate_pool::{CheckoutError, Keeper, Lease, Params, Pool};
-use tokio::time::{self, Instant};
+use tidegate_pool::{CheckoutError, Idle, Keeper, Lease, Params, Pool};
+use tokio::{
+    task::JoinSet,
+    time::{self, Instant},
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -268,4 +271,57 @@ async fn a_caller_waits_for_the_place_in_which_something_is_made_and_is_not_refu
     assert!(lease.item().is_some());
     lease.release();
     world.check(1, 0);
+}
+
+async fn callers_and_maintenance_agree(idle: Idle) {
+    const MAX: u32 = 3;
+    let numbers = Arc::new(Numbers { takes: Some(Duration::ZERO), ..Numbers::default() });
+    let pool = Pool::new(Params {
+        min_idle: 2,
+        max_uses: Some(7),
+        max_waiting: 8,
+        idle,
+        ..Params::new(NonZeroU32::new(MAX).unwrap())
+    });
+    let mut tasks = JoinSet::new();
+    let mut upkeep = JoinSet::new();
+    upkeep.spawn(pool.maintain(Making(Arc::clone(&numbers)), Duration::from_millis(1)));
+    for caller in 0..8 {
+        let (pool, numbers) = (pool.clone(), Arc::clone(&numbers));
+        tasks.spawn(async move {
+            for round in 0..1_500 {
+                let lease = pool.checkout_good(None, |thing| thing.number % 11 != 0).await;
+                let mut lease = lease.unwrap();
+                if lease.item().is_none() {
+                    let _alive = Arc::clone(&numbers.alive);
+                    lease.fill(Thing { number: 1, _alive });
+                }
+                assert!(numbers.alive() <= MAX as usize);
+                if round % 16 == 0 {
+                    tokio::task::yield_now().await;
+                }
+                match (caller + round) % 5 {
+                    0 => drop(lease),
+                    _ => lease.release(),
+                }
+            }
+        });
+    }
+    tasks.join_all().await;
+    pool.close();
+    pool.drained().await;
+    upkeep.join_all().await;
+    let stats = pool.stats();
+    assert_eq!((stats.in_use, stats.waiting, stats.idle, stats.live()), (0, 0, 0, 0));
+    assert_eq!((numbers.alive(), stats.refused), (0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn callers_and_maintenance_never_have_too_many_things_in_bb8() {
+    callers_and_maintenance_agree(Idle::Bb8).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn callers_and_maintenance_never_have_too_many_things_on_the_stack() {
+    callers_and_maintenance_agree(Idle::Stack).await;
 }
