@@ -132,7 +132,8 @@ fn there_is_a_node_for_everybody_inside() {
             let stack = Arc::clone(&stack);
             thread::spawn(move || use_once(&stack, made))
         });
-        use_once(&stack, 3);
+        // Somebody who came before them and found nothing.
+        stack.put(None, 3).unwrap();
         for other in others {
             other.join().unwrap();
         }
