@@ -116,15 +116,19 @@ impl AsyncRead for Io {
                 return Poll::Ready(found);
             }
         }
-        if self.watch.head_too_long() {
-            return Poll::Ready(Err(io::Error::other("response head too long")));
-        }
+        let too_long = self.watch.head_too_long();
         let before = buf.filled().len();
         let read = match &mut self.stream {
             Stream::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
             Stream::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
         };
-        self.watch.count(buf.filled().len() - before);
+        let came = buf.filled().len() - before;
+        if too_long && came > 0 {
+            // Only now: what came before may have been a head and a whole body in one piece, after
+            // which nothing follows.
+            return Poll::Ready(Err(io::Error::other("response head too long")));
+        }
+        self.watch.count(came);
         read
     }
 }

@@ -385,3 +385,35 @@ async fn a_modern_call_carries_no_session_whatever_the_context_says() {
     assert_eq!(seen.header("mcp-session-id"), None);
     world.end().await;
 }
+
+/// An answer of which one read brings as much as a head may have, and the end of the body.
+#[tokio::test]
+async fn an_answer_as_long_as_a_head_may_be_costs_no_connection() {
+    const LONG: usize = 64 << 10;
+    let peer = Peer::bind().await;
+    let world = peer.world();
+    let filled = |filler: usize| {
+        let body =
+            format!(r#"{{"jsonrpc":"2.0","id":1,"result":{{"x":"{}"}}}}"#, "y".repeat(filler));
+        json(&body)
+    };
+    let around = filled(50_000).len() - 50_000;
+    let (longer, exact) = (filled(3 * LONG), filled(LONG - around));
+    assert_eq!(exact.len(), LONG);
+    let client = async {
+        for _ in 0..40 {
+            assert!(message(world.ping().await.unwrap()).len() > 50_000);
+        }
+    };
+    let server = async {
+        let mut conn = peer.accept().await;
+        for round in 0..40 {
+            // Longer ones first, so that hyper reads much at once.
+            conn.answer(if round < 8 { longer.clone() } else { exact.clone() }).await;
+        }
+        conn
+    };
+    let ((), _conn) = join!(client, server);
+    assert_eq!((world.stats().opened, world.stats().calls.reused), (1, 39));
+    world.end().await;
+}
