@@ -24,11 +24,11 @@ use crate::{Params, Usage};
 ///
 /// | tasks | 1 | 4 | 64 | 256 |
 /// |---|---|---|---|---|
-/// | 4 leases | 0.71 | 0.60 | 0.98 | 0.82 |
-/// | 64 leases | 0.83 | 0.65 | 0.61 | 0.83 |
+/// | 4 leases | 0.69 | 0.60 | 0.91 | 0.80 |
+/// | 64 leases | 0.77 | 0.58 | 0.61 | 0.74 |
 ///
-/// (`cargo bench -p tidegate-pool --bench pool`: medians of six rounds with both in turn, two
-/// workers on two cores that others used as well, so single rounds went from 0.4 to 1.4. With more
+/// (`cargo bench -p tidegate-pool --bench pool`: medians of ten rounds with both in turn, two
+/// workers on two cores that others used as well, so single rounds went from 0.2 to 1.4. With more
 /// tasks than leases most of the time goes into the queue, which both share.)
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Idle {
