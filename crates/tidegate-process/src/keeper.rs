@@ -228,21 +228,18 @@ impl Keeper {
 
     /// Waits until there is something to do; tells which leaders may have ended.
     fn rest(&self, now: u64) -> Vec<u64> {
-        let running: Vec<(&u64, &Kept)> =
-            self.trees.iter().filter(|(_, kept)| !kept.tree.has_ended()).collect();
         let mut fds = vec![PollFd::new(self.ear.pipe(), PollFlags::IN)];
-        let mut ended = Vec::new();
         let mut watched = Vec::new();
-        for (number, kept) in running {
-            #[cfg(target_os = "linux")]
-            if let Some(handle) = kept.tree.handle() {
-                fds.push(PollFd::from_borrowed_fd(handle, PollFlags::IN));
-                watched.push(*number);
-                continue;
+        // Those that cannot be waited for are looked at each time.
+        let mut ended = Vec::new();
+        for (number, kept) in self.trees.iter().filter(|(_, kept)| !kept.tree.has_ended()) {
+            match kept.tree.handle() {
+                Some(handle) => {
+                    fds.push(PollFd::from_borrowed_fd(handle, PollFlags::IN));
+                    watched.push(*number);
+                }
+                None => ended.push(*number),
             }
-            #[cfg(not(target_os = "linux"))]
-            let _: &Kept = kept;
-            ended.push(*number);
         }
         let blind = (!ended.is_empty()).then_some(now + BLIND);
         let due = self.due().into_iter().chain(blind).chain(self.closed).min();

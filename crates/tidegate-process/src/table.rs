@@ -84,8 +84,8 @@ impl Table {
             pids.iter().take(MAX_PROCESSES).filter_map(|pid| reader.stat(*pid)).collect();
         let since = *self.since.get_or_insert_with(|| reader.stat(me).map_or(0, |stat| stat.start));
         self.rows = attribute(stats, me, trees, &self.seen, |stat| {
-            if stat.pid == me || stat.start < since {
-                // It is older than what we have started, so not even worth a look.
+            if stat.pid == me || stat.group == 0 || stat.start < since {
+                // A thread of the kernel, or older than all that we have started.
                 return Said::Owner(Owner::Unknown);
             }
             Said::Owner(match reader.mark(stat.pid) {

@@ -4,10 +4,14 @@
 //! leader is therefore reaped last, when the rest of the tree is gone, and signals go out under the
 //! lock that reaping takes: none can reach a stranger.
 
-use std::{io, os::unix::process::ExitStatusExt as _, process::ExitStatus};
-
-#[cfg(target_os = "linux")]
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::{
+    io,
+    os::{
+        fd::{AsFd as _, BorrowedFd, OwnedFd},
+        unix::process::ExitStatusExt as _,
+    },
+    process::ExitStatus,
+};
 
 use parking_lot::Mutex;
 use rustix::{
@@ -29,8 +33,8 @@ pub(crate) struct Tree {
     pub(crate) number: u64,
     pub(crate) leader: Leader,
     pid: Pid,
-    /// Becomes readable when the leader ends.
-    #[cfg(target_os = "linux")]
+    /// Becomes readable when the leader ends. None where the system has no such thing, or no file
+    /// descriptor is left.
     handle: Option<OwnedFd>,
     phase: Mutex<Phase>,
 }
@@ -66,14 +70,7 @@ impl Tree {
         let start = Reader::default().stat(pid).map_or(0, |stat| stat.start);
         let leader = Leader { pid, start };
         let pid = to_pid(pid)?;
-        Some(Self {
-            number,
-            leader,
-            pid,
-            #[cfg(target_os = "linux")]
-            handle: rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).ok(),
-            phase: Mutex::new(Phase::Running),
-        })
+        Some(Self { number, leader, pid, handle: open(pid), phase: Mutex::new(Phase::Running) })
     }
 
     /// Asks every member of the group to end.
@@ -97,8 +94,7 @@ impl Tree {
         }
     }
 
-    /// What becomes readable when the leader ends, if the system has such a thing.
-    #[cfg(target_os = "linux")]
+    /// What becomes readable when the leader ends, if there is such a thing.
     pub(crate) fn handle(&self) -> Option<BorrowedFd<'_>> {
         self.handle.as_ref().map(OwnedFd::as_fd)
     }
@@ -179,6 +175,16 @@ fn freeze(root: u32) -> Vec<Target> {
         }
     }
     below
+}
+
+#[cfg(target_os = "linux")]
+fn open(pid: Pid) -> Option<OwnedFd> {
+    rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).ok()
+}
+
+#[cfg(not(target_os = "linux"))]
+const fn open(_: Pid) -> Option<OwnedFd> {
+    None
 }
 
 fn to_exit_status(status: &rustix::process::WaitIdStatus) -> ExitStatus {

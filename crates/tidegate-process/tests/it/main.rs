@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 mod ledger;
+mod limits;
 mod rig;
 mod spawn;
 mod tree;
