@@ -1,5 +1,5 @@
 //! What a start, an end and a look cost. Run with `--release`; the arguments are how many processes
-//! run meanwhile and how many megabytes this program holds. Processor time is that of this program
+//! run meanwhile, how many megabytes this program holds, and 1 if it adopts orphans. Processor time is that of this program
 //! and of its copies until they run theirs, and depends less on what else the machine does.
 #![expect(clippy::unwrap_used, reason = "a measurement that cannot run has no result")]
 
@@ -21,6 +21,9 @@ async fn main() {
     let running: usize = arguments.next().unwrap_or(0);
     let ballast = vec![1_u8; arguments.next().unwrap_or(0) << 20];
     let spawner = Spawner::new();
+    let adopts = arguments.next() == Some(1);
+    // Not polled: nobody loses a parent here, so there is nothing to reap.
+    let _reaper = adopts.then(|| spawner.adopt_orphans().unwrap());
     let mut spec = Spec::new("/bin/sleep");
     spec.args.push("600".into());
     let company: Vec<_> = (0..running).map(|_| spawner.spawn(&spec).unwrap()).collect();

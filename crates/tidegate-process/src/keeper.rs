@@ -139,20 +139,17 @@ impl Keeper {
             return;
         }
         self.look = false;
-        let shared = Arc::clone(&self.shared);
-        let chases = &self.chases;
-        let (doomed, doubtful) = shared.scan(|rows| {
-            let doomed = |row: &&Row| match row.owner {
-                Owner::Tree(number) => chases.contains_key(&number) || !shared.is_tree(number),
-                Owner::Other | Owner::Unknown => false,
-            };
-            let living = || rows.iter().filter(|row| !row.stat.ended);
-            let doomed: Vec<Row> = living().filter(doomed).copied().collect();
-            (doomed, living().filter(|row| row.is_doubtful()).count())
+        let mut rows = self.look();
+        rows.retain(|row| !row.stat.ended);
+        let doubtful = rows.iter().filter(|row| row.is_doubtful()).count();
+        let ownerless = self.ownerless(&rows);
+        let (chases, shared) = (&self.chases, &self.shared);
+        let doomed = rows.iter().filter(|row| match row.owner {
+            Owner::Tree(number) => chases.contains_key(&number) || !shared.is_tree(number),
+            Owner::Other | Owner::Unknown => false,
         });
-        let ownerless = self.ownerless();
         let mut alive: BTreeMap<u64, usize> = BTreeMap::new();
-        for row in doomed.iter().chain(&ownerless) {
+        for row in doomed.chain(&ownerless) {
             self.end(row);
             if let Owner::Tree(number) = row.owner {
                 *alive.entry(number).or_default() += 1;
@@ -174,18 +171,27 @@ impl Keeper {
         });
     }
 
-    /// Strays that can belong to no tree that is still there.
-    fn ownerless(&mut self) -> Vec<Row> {
+    /// Looks at whoever may be a member of a doomed tree. Where orphans are ours, that is few: once
+    /// its leader is gone, a process of the tree is ours or below one of ours.
+    fn look(&self) -> Vec<Row> {
+        if !self.shared.has_all_orphans() {
+            return self.shared.scan();
+        }
+        let doomed = self.chases.keys().filter_map(|number| self.trees.get(number));
+        let leaders: Vec<u32> = doomed.map(|kept| kept.tree.leader.pid).collect();
+        let pids: Vec<u32> = strays::below(&leaders).into_iter().collect();
+        self.shared.scan_some(&pids)
+    }
+
+    /// Strays among these that can belong to no tree that is still there.
+    fn ownerless(&mut self, rows: &[Row]) -> Vec<Row> {
         if !self.shared.is_adopting() {
             return Vec::new();
         }
         let adopted = strays::adopted();
-        let unknown =
-            |row: &&Row| row.owner == Owner::Unknown && !row.is_doubtful() && !row.stat.ended;
-        let found: Vec<Row> = self.shared.last_scan(|rows| {
-            let strays = rows.iter().filter(|row| adopted.contains(&row.stat.pid));
-            strays.filter(unknown).copied().collect()
-        });
+        let unknown = rows.iter().filter(|row| row.owner == Owner::Unknown);
+        let found: Vec<Row> =
+            unknown.filter(|row| adopted.contains(&row.stat.pid)).copied().collect();
         let (oldest, youngest) = self.shared.range();
         let named = |row: &Row| (row.stat.pid, row.stat.start);
         let before = std::mem::take(&mut self.unknown);

@@ -29,6 +29,8 @@ pub(crate) struct Shared {
     last_number: AtomicU64,
     /// Orphans become our children.
     adopting: AtomicBool,
+    /// And did so before the first process started.
+    all_adopted: AtomicBool,
     ledger: Option<Ledger>,
     /// Every tree from before its birth until its leader is reaped; without a leader at first.
     trees: Mutex<BTreeMap<u64, Option<Leader>>>,
@@ -50,6 +52,7 @@ impl Shared {
             counters: Counters::default(),
             last_number: AtomicU64::new(0),
             adopting: AtomicBool::new(false),
+            all_adopted: AtomicBool::new(false),
             ledger,
             trees: Mutex::default(),
             table: Mutex::default(),
@@ -59,6 +62,12 @@ impl Shared {
 
     pub(crate) fn adopting(&self) {
         self.adopting.store(true, Relaxed);
+        self.all_adopted.store(self.last_number.load(Relaxed) == 0, Relaxed);
+    }
+
+    /// Whether there can be no orphan that was given to somebody else.
+    pub(crate) fn has_all_orphans(&self) -> bool {
+        self.all_adopted.load(Relaxed)
     }
 
     pub(crate) fn is_adopting(&self) -> bool {
@@ -104,16 +113,18 @@ impl Shared {
         self.count.subscribe()
     }
 
-    /// Looks at the process table.
-    pub(crate) fn scan<R>(&self, read: impl FnOnce(&[Row]) -> R) -> R {
+    /// Looks at every process there is.
+    pub(crate) fn scan(&self) -> Vec<Row> {
         let mut dated = self.table.lock();
         self.refresh(&mut dated);
-        read(dated.table.rows())
+        dated.table.rows().to_vec()
     }
 
-    /// What the last look has found.
-    pub(crate) fn last_scan<R>(&self, read: impl FnOnce(&[Row]) -> R) -> R {
-        read(self.table.lock().table.rows())
+    /// Looks at some processes only.
+    pub(crate) fn scan_some(&self, pids: &[u32]) -> Vec<Row> {
+        let trees = self.leaders();
+        let mut dated = self.table.lock();
+        dated.table.scan_some(pids, &trees, |cookie| self.whose(cookie))
     }
 
     /// Looks at the process table if nobody has just done so, or if the reader is not satisfied.
@@ -129,15 +140,18 @@ impl Shared {
     }
 
     fn refresh(&self, dated: &mut Dated) {
-        let trees: Trees = {
-            let trees = self.trees.lock();
-            trees.iter().filter_map(|(number, leader)| Some((*number, (*leader)?))).collect()
-        };
-        dated
-            .table
-            .scan(&trees, |cookie| self.instance.number(cookie).map_or(Owner::Other, Owner::Tree));
+        dated.table.scan(&self.leaders(), |cookie| self.whose(cookie));
         dated.at = Some(clock::now());
         self.counters.scans.increment();
+    }
+
+    fn leaders(&self) -> Trees {
+        let trees = self.trees.lock();
+        trees.iter().filter_map(|(number, leader)| Some((*number, (*leader)?))).collect()
+    }
+
+    fn whose(&self, cookie: &[u8]) -> Owner {
+        self.instance.number(cookie).map_or(Owner::Other, Owner::Tree)
     }
 
     fn set<R>(&self, change: impl FnOnce(&mut BTreeMap<u64, Option<Leader>>) -> R) {

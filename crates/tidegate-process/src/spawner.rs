@@ -104,6 +104,8 @@ impl Spawner {
 
     /// Makes this program the parent of every process below it that loses its own, so that strays
     /// are found without their cookie and none is left a zombie. The future reaps them, for ever.
+    /// Best before the first process starts: what is left of a tree is then looked for among our own
+    /// children, and otherwise among all processes of the machine.
     ///
     /// It is for a program whose other children, if any, stay in its process group: the rest is
     /// taken for a stray. A stray is ended with the tree that it belongs to. If nothing tells which

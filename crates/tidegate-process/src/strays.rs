@@ -7,6 +7,7 @@
 //! touched here.
 
 use std::{
+    collections::BTreeSet,
     io,
     sync::{Arc, Weak},
     time::Duration,
@@ -22,6 +23,12 @@ use crate::{proc::Reader, registry, shared::Shared, spawner::Handle, target::to_
 
 /// How often strays are looked for when nothing happens.
 const PERIOD: Duration = Duration::from_secs(5);
+
+/// How often the walk begins anew while there are new orphans; the next look finds the rest.
+const MAX_ROUNDS: usize = 4;
+
+/// How many processes the walk visits.
+const MAX_FOUND: usize = 1 << 16;
 
 /// Becomes the parent of orphans; see [`crate::Spawner::adopt_orphans`].
 pub(crate) fn adopt(handle: &Arc<Handle>) -> io::Result<impl Future<Output = ()> + use<>> {
@@ -73,6 +80,28 @@ pub(crate) fn adopted() -> Vec<u32> {
         !registry::contains(*pid) && group.is_some_and(|group| group != own)
     });
     children
+}
+
+/// What we have adopted, these processes, and everything below. A process can only leave this by
+/// losing its parents, and is adopted then.
+pub(crate) fn below(roots: &[u32]) -> BTreeSet<u32> {
+    let mut reader = Reader::default();
+    let mut found = BTreeSet::new();
+    for _ in 0..MAX_ROUNDS {
+        let mut next: Vec<u32> = adopted();
+        next.extend(roots);
+        let before = found.len();
+        while let Some(pid) = next.pop() {
+            if found.len() < MAX_FOUND && found.insert(pid) {
+                next.extend(reader.children(pid));
+            }
+        }
+        // Who was adopted during the walk may have been missed by it.
+        if found.len() == before {
+            break;
+        }
+    }
+    found
 }
 
 fn lives(pid: u32, shared: &Shared) -> bool {

@@ -29,7 +29,7 @@ pub(crate) type Trees = BTreeMap<u64, Leader>;
 pub(crate) struct Table {
     seen: HashMap<u32, Seen>,
     rows: Vec<Row>,
-    /// When this process started.
+    /// What started before is not looked at closely; by default, before we did.
     since: Option<u64>,
 }
 
@@ -77,13 +77,34 @@ impl Table {
 
     /// Looks at every process there is. `whose` reads a cookie.
     pub(crate) fn scan(&mut self, trees: &Trees, whose: impl Fn(&[u8]) -> Owner) -> &[Row] {
+        self.rows = self.look(&proc::all(), trees, whose);
+        self.seen = self.rows.iter().map(Row::seen).collect();
+        &self.rows
+    }
+
+    /// Looks at these processes only.
+    pub(crate) fn scan_some(
+        &mut self,
+        pids: &[u32],
+        trees: &Trees,
+        whose: impl Fn(&[u8]) -> Owner,
+    ) -> Vec<Row> {
+        let rows = self.look(pids, trees, whose);
+        if self.seen.len() > MAX_PROCESSES {
+            // Nobody has looked at everybody for long, so most of it is about the dead.
+            self.seen.clear();
+        }
+        self.seen.extend(rows.iter().map(Row::seen));
+        rows
+    }
+
+    fn look(&self, pids: &[u32], trees: &Trees, whose: impl Fn(&[u8]) -> Owner) -> Vec<Row> {
         let me = std::process::id();
         let mut reader = Reader::default();
-        let pids = proc::all();
         let stats: Vec<Stat> =
             pids.iter().take(MAX_PROCESSES).filter_map(|pid| reader.stat(*pid)).collect();
-        let since = *self.since.get_or_insert_with(|| reader.stat(me).map_or(0, |stat| stat.start));
-        self.rows = attribute(stats, me, trees, &self.seen, |stat| {
+        let since = self.since.or_else(|| Some(reader.stat(me)?.start)).unwrap_or(0);
+        attribute(stats, me, trees, &self.seen, |stat| {
             if stat.pid == me || stat.group == 0 || stat.start < since {
                 // A thread of the kernel, or older than all that we have started.
                 return Said::Owner(Owner::Unknown);
@@ -93,9 +114,7 @@ impl Table {
                 Mark::None => Owner::Unknown,
                 Mark::Empty => return Said::Nothing,
             })
-        });
-        self.seen = self.rows.iter().map(Row::seen).collect();
-        &self.rows
+        })
     }
 
     /// What the last scan found.
