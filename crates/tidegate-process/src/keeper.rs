@@ -17,6 +17,7 @@ use crate::{
     chase::{Chase, Step},
     clock,
     desk::{Born, Desk, Ear, Inbox},
+    ownerless::Ownerless,
     proc, registry,
     shared::Shared,
     strays,
@@ -38,9 +39,7 @@ pub(crate) struct Keeper {
     ear: Ear,
     trees: BTreeMap<u64, Kept>,
     chases: BTreeMap<u64, Chase>,
-    /// Strays of which nothing tells whose they are: by number and start, the youngest tree that they
-    /// can belong to.
-    unknown: BTreeMap<(u32, u64), u64>,
+    strays: Ownerless,
     /// Somebody wants a look at the table.
     look: bool,
     /// The table is not looked at before this moment.
@@ -72,7 +71,7 @@ impl Keeper {
             ear,
             trees: BTreeMap::new(),
             chases: BTreeMap::new(),
-            unknown: BTreeMap::new(),
+            strays: Ownerless::default(),
             look: false,
             rested: 0,
             closed: None,
@@ -189,21 +188,9 @@ impl Keeper {
             return Vec::new();
         }
         let adopted = strays::adopted();
-        let unknown = rows.iter().filter(|row| row.owner == Owner::Unknown);
-        let found: Vec<Row> =
-            unknown.filter(|row| adopted.contains(&row.stat.pid)).copied().collect();
         let (oldest, youngest) = self.shared.range();
-        let named = |row: &Row| (row.stat.pid, row.stat.start);
-        let before = std::mem::take(&mut self.unknown);
-        self.unknown = found
-            .iter()
-            .map(|row| (named(row), before.get(&named(row)).copied().unwrap_or(youngest)))
-            .collect();
-        let masterless = |row: &Row| {
-            let last = self.unknown.get(&named(row)).copied().unwrap_or(youngest);
-            !row.is_doubtful() && oldest.is_none_or(|oldest| oldest > last)
-        };
-        found.into_iter().filter(masterless).collect()
+        let rows = rows.iter().filter(|row| adopted.contains(&row.stat.pid));
+        self.strays.judge(rows, oldest, youngest)
     }
 
     fn end(&self, row: &Row) {
@@ -228,7 +215,7 @@ impl Keeper {
             self.shared.counters.reaped.increment();
             self.shared.forget(number);
             // Its end may be theirs.
-            self.look |= !self.unknown.is_empty();
+            self.look |= !self.strays.is_empty();
         }
     }
 

@@ -31,7 +31,8 @@
 //! are two threads: `forker` forks, since children die with the thread that forked them, and
 //! `keeper` watches, kills and reaps. `tree` holds what may be done to a leader and until when;
 //! `table` tells which tree a process belongs to, `cookie` is how that is recognized, `chase` says
-//! when to look again.
+//! when to look again. `ledger` is what the next start reads if we are killed; `strays` adopts
+//! orphans and `ownerless` says which of them nobody can claim.
 //!
 //! Only Linux has all of it. Elsewhere the group is killed, and what leaves it escapes.
 
@@ -42,6 +43,7 @@ mod desk;
 mod forker;
 mod keeper;
 mod ledger;
+mod ownerless;
 mod proc;
 mod process;
 mod registry;

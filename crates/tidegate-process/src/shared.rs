@@ -12,7 +12,9 @@ use crate::{
     clock,
     cookie::Instance,
     ledger::Ledger,
+    proc,
     stats::Counters,
+    strays,
     table::{Owner, Row, Table, Trees},
     tree::Leader,
 };
@@ -113,7 +115,7 @@ impl Shared {
         self.count.subscribe()
     }
 
-    /// Looks at every process there is.
+    /// Looks at every process that may be a member of a tree.
     pub(crate) fn scan(&self) -> Vec<Row> {
         let mut dated = self.table.lock();
         self.refresh(&mut dated);
@@ -140,7 +142,14 @@ impl Shared {
     }
 
     fn refresh(&self, dated: &mut Dated) {
-        dated.table.scan(&self.leaders(), |cookie| self.whose(cookie));
+        let trees = self.leaders();
+        let pids = if self.has_all_orphans() {
+            let leaders: Vec<u32> = trees.values().map(|leader| leader.pid).collect();
+            strays::below(&leaders).into_iter().collect()
+        } else {
+            proc::all()
+        };
+        dated.table.scan(&pids, &trees, |cookie| self.whose(cookie));
         dated.at = Some(clock::now());
         self.counters.scans.increment();
     }

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use crate::{
-    proc::{self, Mark, Reader, Stat},
+    proc::{Mark, Reader, Stat},
     tree::Leader,
 };
 
@@ -75,14 +75,19 @@ impl Table {
         Self { since: Some(0), ..Self::default() }
     }
 
-    /// Looks at every process there is. `whose` reads a cookie.
-    pub(crate) fn scan(&mut self, trees: &Trees, whose: impl Fn(&[u8]) -> Owner) -> &[Row] {
-        self.rows = self.look(&proc::all(), trees, whose);
+    /// Looks at these processes, which are all that matter. `whose` reads a cookie.
+    pub(crate) fn scan(
+        &mut self,
+        pids: &[u32],
+        trees: &Trees,
+        whose: impl Fn(&[u8]) -> Owner,
+    ) -> &[Row] {
+        self.rows = self.look(pids, trees, whose);
         self.seen = self.rows.iter().map(Row::seen).collect();
         &self.rows
     }
 
-    /// Looks at these processes only.
+    /// Looks at these processes only; what is known of others remains.
     pub(crate) fn scan_some(
         &mut self,
         pids: &[u32],
@@ -132,6 +137,19 @@ impl Row {
     const fn seen(&self) -> (u32, Seen) {
         let seen = Seen { start: self.stat.start, owner: self.owner, doubts: self.doubts };
         (self.stat.pid, seen)
+    }
+}
+
+#[cfg(test)]
+impl Row {
+    /// A process of which nothing else matters.
+    pub(crate) fn of(pid: u32, start: u64, owner: Owner) -> Self {
+        let stat = Stat { pid, parent: 1, group: pid, ended: false, start, cpu: 0, resident: 0 };
+        Self { stat, owner, doubts: 0 }
+    }
+
+    pub(crate) fn in_doubt(self) -> Self {
+        Self { doubts: 1, ..self }
     }
 }
 

@@ -100,7 +100,7 @@ fn hunt(dead: &[Dead], leaders: &[Leader], recovered: &mut Recovered) {
     let mut killed = BTreeSet::new();
     let mut chase = Chase::begin(clock::now());
     loop {
-        let rows = table.scan(&trees, whose);
+        let rows = table.scan(&proc::all(), &trees, whose);
         let living = || rows.iter().filter(|row| !row.stat.ended);
         let members: Vec<Row> =
             living().filter(|row| matches!(row.owner, Owner::Tree(_))).copied().collect();

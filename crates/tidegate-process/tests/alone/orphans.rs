@@ -14,7 +14,6 @@ use crate::{
 pub(crate) const CASES: &[Case] = &[
     ("an adopted daemon is ended with its tree", daemon),
     ("an adopted daemon that hides is ended with its tree", hiding),
-    ("one that hides is ended when all are gone that it can belong to", hiding_among_others),
     ("an adopted process that ends by itself is reaped", reaped),
     ("children of other code are let be", foreign),
 ];
@@ -70,25 +69,6 @@ fn hiding() {
         process.bury();
         eventually("its end", || !procs::is_running(pids[1])).await;
         eventually("the count", || spawner.stats().strays_ended == 1).await;
-    });
-}
-
-fn hiding_among_others() {
-    adopting(async |spawner| {
-        let (one, hidden) = start(&spawner, HIDING, 2).await;
-        let (two, _) = start(&spawner, DAEMON, 2).await;
-        adopted(hidden[1]).await;
-        // A look at the table, in which it is seen for the first time.
-        let (three, _) = start(&spawner, DAEMON, 2).await;
-        drop(three);
-        eventually("the end of another", || spawner.stats().reaped == 1).await;
-        drop(one);
-        let (four, _) = start(&spawner, DAEMON, 2).await;
-        eventually("one tree less", || spawner.stats().reaped == 2).await;
-        assert!(procs::is_running(hidden[1]), "it may be the second one's");
-        drop(two);
-        eventually("its end", || !procs::is_running(hidden[1])).await;
-        assert!(procs::is_running(four.pid()), "which is too young for it");
     });
 }
 
