@@ -20,7 +20,6 @@ use crate::{
     desk::{Born, Desk},
     process::Process,
     registry,
-    shared::Shared,
     spawner::Handle,
     tree::Tree,
 };
@@ -32,6 +31,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// How many callers may wait in line without blocking on the line itself.
 const LINE: usize = 16;
 
+/// What the caller gets.
+type Answer = io::Result<(Process, Ends)>;
+
 /// A process to start.
 #[derive(Debug)]
 pub(crate) struct Job {
@@ -39,7 +41,7 @@ pub(crate) struct Job {
     pub(crate) command: Command,
     pub(crate) desk: Arc<Desk>,
     pub(crate) handle: Arc<Handle>,
-    reply: SyncSender<io::Result<(Process, Ends)>>,
+    reply: SyncSender<Answer>,
 }
 
 /// Our ends of the pipes.
@@ -85,26 +87,33 @@ impl Forker {
 }
 
 fn serve(jobs: &Receiver<Job>) {
-    for mut job in jobs {
-        let shared = Arc::clone(job.handle.shared());
-        let born = job.run(&shared);
-        if born.is_err() {
-            shared.counters.spawn_failed.increment();
-            shared.forget(job.number);
-        }
+    for job in jobs {
+        let (reply, born) = job.run();
         // If the caller has given up, this drops the process, which ends it.
-        job.reply.send(born).ok();
+        reply.send(born).ok();
     }
 }
 
 impl Job {
-    fn run(&mut self, shared: &Shared) -> io::Result<(Process, Ends)> {
+    /// Nothing of the job is left here when it returns: a caller that has its answer and drops
+    /// everything is the last owner then, and gets what is promised to it.
+    fn run(mut self) -> (SyncSender<Answer>, Answer) {
+        let born = self.fork();
+        if born.is_err() {
+            let shared = self.handle.shared();
+            shared.counters.spawn_failed.increment();
+            shared.forget(self.number);
+        }
+        (self.reply, born)
+    }
+
+    fn fork(&mut self) -> Answer {
         let mut child = self.command.spawn()?;
         registry::add(child.id());
         let Some(tree) = Tree::new(self.number, child.id()) else {
             return Err(io::Error::other("the system returned no process"));
         };
-        shared.born(self.number, tree.leader);
+        self.handle.shared().born(self.number, tree.leader);
         let tree = Arc::new(tree);
         let (exit, exited) = watch::channel(None);
         self.desk.post(|inbox| inbox.born.push(Born { tree: Arc::clone(&tree), exit }));
