@@ -11,7 +11,7 @@ use crate::{RESULT, call, message, openmetrics::Labels, request, scrape};
 
 /// Name, type and unit of everything. Dashboards are written against these, so a change here is a
 /// change for users.
-const FAMILIES: [(&str, &str, &str); 69] = [
+const FAMILIES: [(&str, &str, &str); 70] = [
     ("process_cpu_seconds", "counter", "seconds"),
     ("process_max_fds", "gauge", ""),
     ("process_open_fds", "gauge", ""),
