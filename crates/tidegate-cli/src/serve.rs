@@ -38,10 +38,7 @@ async fn run(config: Config, demo: bool) -> anyhow::Result<Outcome> {
     // Before the gateway: a signal during its start must not kill its children's parent.
     let mut signals = Signals::new()?;
     let routes = config.routes.clone();
-    let gateway = Gateway::start(config).await.context("cannot start")?;
-    if let Err(error) = gateway.adopt_orphans() {
-        warn!(%error, "what server processes leave behind may stay a zombie");
-    }
+    let gateway = Gateway::start_alone(config).await.context("cannot start")?;
     let serving =
         Serving { addresses: gateway.addresses(), ops: gateway.ops_address(), routes: &routes };
     print(&welcome::text(&serving, demo));

@@ -58,7 +58,6 @@ pub struct Gateway {
     addresses: Vec<SocketAddr>,
     ops_address: Option<SocketAddr>,
     counted: Counted,
-    upstreams: Tasks,
     wanted: watch::Sender<Option<Stop>>,
     finished: Finished,
 }
@@ -80,19 +79,42 @@ impl Gateway {
     /// Nothing is awaited; the function is async to say that it needs a runtime.
     #[expect(clippy::unused_async, reason = "needs a runtime, and says so by its type")]
     pub async fn start(config: Config) -> Result<Self, StartError> {
+        let processes = Processes::open(config.state_dir.as_deref());
+        Self::with(config, processes, Tasks::default())
+    }
+
+    /// Like [`Gateway::start`], for a program that is a proxy and nothing else: it becomes the
+    /// parent of whatever its servers leave behind, so that none of it escapes or stays a zombie.
+    ///
+    /// # Errors
+    ///
+    /// As [`Gateway::start`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Gateway::start`].
+    #[expect(clippy::unused_async, reason = "needs a runtime, and says so by its type")]
+    pub async fn start_alone(config: Config) -> Result<Self, StartError> {
+        let processes = Processes::open(config.state_dir.as_deref());
+        let upstreams = Tasks::default();
+        // Before the first process, or finding out whose a stray is would take the whole table.
+        processes.adopt_orphans(&upstreams);
+        Self::with(config, processes, upstreams)
+    }
+
+    fn with(config: Config, processes: Processes, upstreams: Tasks) -> Result<Self, StartError> {
         let listeners = bind_all(config.listeners.iter().map(|listener| listener.address))?;
         let ops = bind_all(config.ops.iter().map(|ops| ops.address))?.pop();
         let addresses: Vec<_> = listeners.iter().map(Listener::address).collect();
         let ops_address = ops.as_ref().map(Listener::address);
 
         let drain = CancellationToken::new();
-        let [clients, background, upstreams, ops_tasks, root] = [(); 5].map(|()| Tasks::default());
+        let [clients, background, ops_tasks, root] = [(); 4].map(|()| Tasks::default());
         let telemetry = Telemetry::new();
         let store = Store::new(StoreParams {
             max_sessions: config.limits.max_sessions,
             idle: config.timeouts.session_idle,
         });
-        let processes = Processes::open(config.state_dir.as_deref());
         let leaves = lower::leaves(&config, &processes.spawner, &upstreams)?;
         let routes = lower::routes(&config, &leaves)?;
         let edge = stack::edge(routes, &store, &telemetry);
@@ -107,7 +129,7 @@ impl Gateway {
             clients,
             counted: counted.clone(),
             background,
-            upstreams: upstreams.clone(),
+            upstreams,
             ops: ops_tasks,
         };
         let where_to = (&addresses[..], ops_address);
@@ -132,8 +154,7 @@ impl Gateway {
             finish.send_replace(Some(outcome));
             Ok(())
         });
-        let finished = Finished(finished);
-        Ok(Self { addresses, ops_address, counted, upstreams, wanted, finished })
+        Ok(Self { addresses, ops_address, counted, wanted, finished: Finished(finished) })
     }
 
     /// Where clients connect, in the order of the configuration.
@@ -144,16 +165,6 @@ impl Gateway {
     /// Where health and metrics are served.
     pub const fn ops_address(&self) -> Option<SocketAddr> {
         self.ops_address
-    }
-
-    /// Makes this program the parent of what child processes leave behind, so that none of it stays
-    /// a zombie or escapes. For a program that is a proxy and nothing else.
-    ///
-    /// # Errors
-    ///
-    /// When the system has no such thing.
-    pub fn adopt_orphans(&self) -> io::Result<()> {
-        self.counted.processes.adopt_orphans(&self.upstreams)
     }
 
     /// What there is right now.

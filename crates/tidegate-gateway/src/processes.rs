@@ -1,6 +1,6 @@
 //! Where all child processes start, and what an earlier proxy has left of its own.
 
-use std::{io, path::Path};
+use std::path::Path;
 
 use tidegate_process::{Recovered, Spawner, Stats};
 use tidegate_service::{OnError, Tasks};
@@ -40,8 +40,13 @@ impl Processes {
     }
 
     /// Becomes the parent of what processes leave behind, until `tasks` stop.
-    pub(crate) fn adopt_orphans(&self, tasks: &Tasks) -> io::Result<()> {
-        let reaping = self.spawner.adopt_orphans()?;
+    pub(crate) fn adopt_orphans(&self, tasks: &Tasks) {
+        let reaping = match self.spawner.adopt_orphans() {
+            Ok(reaping) => reaping,
+            Err(error) => {
+                return warn!(%error, "what server processes leave behind may stay a zombie");
+            }
+        };
         let stopping = tasks.stopping().clone();
         tasks.spawn("reap orphans", OnError::Log, async move {
             tokio::select! {
@@ -50,7 +55,6 @@ impl Processes {
             }
             Ok(())
         });
-        Ok(())
     }
 
     pub(crate) fn stats(&self) -> Stats {

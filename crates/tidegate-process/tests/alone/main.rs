@@ -10,9 +10,10 @@ mod orphans;
 
 use std::{
     env,
-    io::{Write as _, stdout},
     process::{Command, ExitCode},
 };
+
+use libtest_mimic::{Arguments, Failed, Trial};
 
 /// What a case is called, and what it does.
 type Case = (&'static str, fn());
@@ -22,17 +23,17 @@ const ALONE: &str = "alone:";
 
 fn main() -> ExitCode {
     let cases: Vec<Case> = [cases::CASES, orphans::CASES].concat();
-    let mut arguments = env::args().skip(1);
-    let wanted = arguments.next().unwrap_or_default();
+    let wanted = env::args().nth(1).unwrap_or_default();
     if let Some(name) = wanted.strip_prefix(ALONE) {
         let all = cases.iter().chain(cases::ROLES);
         let (_, run) = all.copied().find(|(known, _)| *known == name).expect("a known case");
         run();
         return ExitCode::SUCCESS;
     }
-    let chosen = cases.iter().filter(|(name, _)| wanted.starts_with('-') || name.contains(&wanted));
-    let failed = chosen.filter(|(name, _)| !passes(name)).count();
-    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    let trials = cases.into_iter().map(|(name, _)| {
+        Trial::test(name.replace(' ', "_"), move || outcome(name).map_err(Failed::from))
+    });
+    libtest_mimic::run(&Arguments::from_args(), trials.collect()).exit_code()
 }
 
 /// This program in a case or a role.
@@ -42,15 +43,12 @@ fn alone(name: &str) -> Command {
     command
 }
 
-fn passes(name: &str) -> bool {
+/// Runs a case; an error is what it said.
+fn outcome(name: &str) -> Result<(), String> {
     let output = alone(name).output().unwrap();
-    let passed = output.status.success();
-    let said = if passed { "ok" } else { "FAILED" };
-    let mut out = stdout();
-    writeln!(out, "test {name} ... {said}").unwrap();
-    if !passed {
-        out.write_all(&output.stdout).unwrap();
-        out.write_all(&output.stderr).unwrap();
+    if output.status.success() {
+        return Ok(());
     }
-    passed
+    let said = [output.stdout, output.stderr].concat();
+    Err(format!("{}\n{}", output.status, String::from_utf8_lossy(&said)))
 }
