@@ -26,7 +26,8 @@ use crate::{
 };
 
 const CALLERS_AT_ONCE: usize = 4;
-/// What a spare needs beyond its start to be there: the handshake, and a busy machine.
+/// What a new spare needs beyond twice its start to be there: a proxy may look only now and then
+/// whether one is missing.
 const MARGIN: Duration = Duration::from_millis(200);
 const OPEN_WITHIN: Duration = Duration::from_secs(30);
 
@@ -117,7 +118,7 @@ impl Stage<'_> {
 async fn one_by_one(target: &Target, cold: Cold) -> anyhow::Result<Vec<f64>> {
     let mut times = Vec::new();
     for _ in 0..cold.sessions {
-        sleep(cold.start + MARGIN).await;
+        sleep(cold.start * 2 + MARGIN).await;
         let (client, time) = open(target).await?;
         times.push(time);
         client.close().await?;
@@ -126,7 +127,7 @@ async fn one_by_one(target: &Target, cold: Cold) -> anyhow::Result<Vec<f64>> {
 }
 
 async fn together(target: &Target, cold: Cold) -> anyhow::Result<Vec<f64>> {
-    sleep(cold.start + MARGIN).await;
+    sleep(cold.start * 2 + MARGIN).await;
     let mut opening = JoinSet::new();
     for _ in 0..CALLERS_AT_ONCE {
         let target = target.clone();

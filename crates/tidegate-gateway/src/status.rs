@@ -91,6 +91,8 @@ impl Reporter {
             "connections": census.connections,
             "streams": census.streams,
             "sessions": census.sessions,
+            "tasks": census.tasks,
+            "children": census.children,
             "upstreams": upstreams,
         });
         Health { ready, report: format!("{report}\n") }

@@ -11,6 +11,7 @@ use std::{
         Arc,
         mpsc::{Receiver, RecvTimeoutError, SendError, SyncSender, sync_channel},
     },
+    thread::{self, JoinHandle},
     time::Duration,
 };
 
@@ -20,7 +21,7 @@ use crate::{
     desk::{Born, Desk},
     process::Process,
     registry,
-    spawner::Handle,
+    spawner::{Handle, enter_thread},
     tree::Tree,
 };
 
@@ -58,10 +59,11 @@ pub(crate) struct Forker(SyncSender<Job>);
 
 impl Forker {
     /// Starts the thread. It ends when the last clone of this is dropped.
-    pub(crate) fn start() -> io::Result<Self> {
+    pub(crate) fn start() -> io::Result<(Self, JoinHandle<()>)> {
         let (line, jobs) = sync_channel(LINE);
-        std::thread::Builder::new().name("process-fork".to_owned()).spawn(move || serve(&jobs))?;
-        Ok(Self(line))
+        let thread = thread::Builder::new().name("process-fork".to_owned());
+        let thread = thread.spawn(move || serve(&jobs))?;
+        Ok((Self(line), thread))
     }
 
     pub(crate) fn fork(
@@ -87,6 +89,7 @@ impl Forker {
 }
 
 fn serve(jobs: &Receiver<Job>) {
+    enter_thread();
     for job in jobs {
         let (reply, born) = job.run();
         // If the caller has given up, this drops the process, which ends it.

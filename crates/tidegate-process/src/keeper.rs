@@ -20,6 +20,7 @@ use crate::{
     ownerless::Ownerless,
     proc, registry,
     shared::Shared,
+    spawner::enter_thread,
     strays,
     table::{Owner, Row},
     target::Target,
@@ -80,6 +81,7 @@ impl Keeper {
     }
 
     pub(crate) fn run(mut self) {
+        enter_thread();
         loop {
             // In this order: what rings after the look into the inbox rings again.
             self.ear.hush();

@@ -1,12 +1,14 @@
 //! Where processes start, and the threads behind that.
 
 use std::{
+    cell::Cell,
     io,
     path::Path,
     sync::{
         Arc,
-        mpsc::{Receiver, sync_channel},
+        mpsc::{Receiver, RecvTimeoutError, sync_channel},
     },
+    thread::{self, JoinHandle},
     time::Duration,
 };
 
@@ -51,6 +53,8 @@ struct Threads {
     desk: Arc<Desk>,
     /// Hangs up when the keeper has ended.
     keeper: Receiver<()>,
+    forking: JoinHandle<()>,
+    keeping: JoinHandle<()>,
 }
 
 impl Spawner {
@@ -176,22 +180,47 @@ impl Threads {
         let desk = Arc::new(desk);
         let (done, keeper) = sync_channel(0);
         let keeping = Keeper::new(Arc::clone(shared), Arc::clone(&desk), ear, done);
-        std::thread::Builder::new().name("process-keep".to_owned()).spawn(move || keeping.run())?;
+        let thread = thread::Builder::new().name("process-keep".to_owned());
+        let keeping = thread.spawn(move || keeping.run())?;
         let started = Forker::start();
         if started.is_err() {
             desk.post(|inbox| inbox.closed = true);
         }
-        Ok(Self { forker: started?, desk, keeper })
+        let (forker, forking) = started?;
+        Ok(Self { forker, desk, keeper, forking, keeping })
     }
 }
 
 impl Drop for Handle {
     fn drop(&mut self) {
         if let Some(threads) = self.threads.get_mut().take() {
-            threads.desk.post(|inbox| inbox.closed = true);
+            let Threads { forker, desk, keeper, forking, keeping } = threads;
+            desk.post(|inbox| inbox.closed = true);
+            drop(forker);
+            join(forking);
             // Every process is dropped, hence killed, so this is short. Without it the strays of
             // the last one would survive an owner that exits right away.
-            threads.keeper.recv_timeout(FAREWELL).ok();
+            if keeper.recv_timeout(FAREWELL) != Err(RecvTimeoutError::Timeout) {
+                join(keeping);
+            }
         }
+    }
+}
+
+thread_local! {
+    /// Whether this is a thread of a spawner, which cannot wait for its own end.
+    static IS_OURS: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Says that this is a thread of a spawner.
+pub(crate) fn enter_thread() {
+    IS_OURS.set(true);
+}
+
+/// Waits for the end of a thread that has nothing left to do.
+fn join(thread: JoinHandle<()>) {
+    if !IS_OURS.get() {
+        // A panic of it has been printed.
+        thread.join().ok();
     }
 }

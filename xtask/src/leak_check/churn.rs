@@ -18,8 +18,9 @@ const LEGACY: &str = "2025-11-25";
 const MODERN: &str = "2026-07-28";
 /// A server whose child was killed may be started again only after a while.
 const RECOVERY: Duration = Duration::from_secs(40);
-/// Behind the first stand child processes, behind the second a server over HTTP.
-pub(super) const PATHS: [&str; 2] = ["/own", "/web"];
+/// Behind the first stand child processes, one for each session, behind the second one that sessions
+/// share, behind the third a server over HTTP.
+pub(super) const PATHS: [&str; 3] = ["/own", "/common", "/web"];
 
 /// A generator of random numbers (SplitMix64).
 #[derive(Clone, Debug)]
@@ -119,7 +120,7 @@ fn visit(address: SocketAddr, dice: &mut Dice) -> anyhow::Result<()> {
 /// What takes a while there.
 fn slow(path: &str) -> (&'static str, Value) {
     match path {
-        "/own" => ("hang", json!({})),
+        "/own" | "/common" => ("hang", json!({})),
         _ => ("slow", json!({"seconds": 1, "steps": 5})),
     }
 }

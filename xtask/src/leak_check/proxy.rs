@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 
 use super::judge;
-use super::sight::{self, Books, Sight};
+use super::sight::{self, Sight};
 use crate::place::Place;
 use crate::process::Server;
 use crate::servers::{accepts, free_address, says_ok};
@@ -35,7 +35,6 @@ pub(super) struct Proxy {
     server: Server,
     pub(super) address: SocketAddr,
     ops: SocketAddr,
-    books: Books,
 }
 
 impl Proxy {
@@ -58,12 +57,11 @@ impl Proxy {
         command.env("MALLOC_ARENA_MAX", "1");
         let mut server = Server::start(name, &mut command, place.log(name))?;
         server.wait_until(START_LIMIT, || accepts(address) && says_ok(ops, "/health/ready"))?;
-        let books = if wrapper.is_empty() { Books::All } else { Books::Health };
-        Ok(Self { server, address, ops, books })
+        Ok(Self { server, address, ops })
     }
 
     pub(super) fn look(&self) -> anyhow::Result<Sight> {
-        sight::look(self.server.pid(), self.ops, self.books)
+        sight::look(self.server.pid(), self.ops)
     }
 
     /// Waits until nothing is under way and two looks in a row see the same.
@@ -113,10 +111,12 @@ fn configuration(bench: &Bench, address: SocketAddr, ops: SocketAddr) -> String 
          log: {{ level: error }}\n\
          timeouts: {{ session_idle: 1s, drain: 5s }}\n\
          upstreams:\n  \
-           own: {{ stdio: {{ command: {child:?}, stop_grace: 300ms }} }}\n  \
+           own: {{ stdio: {{ command: {child:?}, stop_grace: 300ms, min_idle: 1 }} }}\n  \
+           common: {{ stdio: {{ command: {child:?}, stop_grace: 300ms, sharing: shared }} }}\n  \
            web: {{ http: {{ url: \"{web}\", pool_idle: 500ms }} }}\n\
          routes:\n  \
            - {{ match: {{ path: /own }}, upstream: own }}\n  \
+           - {{ match: {{ path: /common }}, upstream: common }}\n  \
            - {{ match: {{ path: /web }}, upstream: web }}\n"
     )
 }
@@ -124,5 +124,5 @@ fn configuration(bench: &Bench, address: SocketAddr, ops: SocketAddr) -> String 
 /// The scripted server that can misbehave, as a command.
 pub(super) fn scripted(place: &Place, profile: &str) -> Vec<String> {
     let program: &Path = &place.target.join(profile).join("testkit-stdio");
-    vec![program.display().to_string(), "--fork".to_owned()]
+    vec![program.display().to_string(), "--fork-setsid".to_owned()]
 }

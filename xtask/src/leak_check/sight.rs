@@ -19,21 +19,9 @@ pub(super) const PROCESSES: &str = "processes in the tree";
 pub(super) const ZOMBIES: &str = "zombies in the tree";
 pub(super) const MEMORY: &str = "resident memory, KiB";
 
-/// Which of the proxy's books are read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Books {
-    All,
-    /// Without `/metrics`: the processor time there comes from a call of rustix that first looks for
-    /// the vDSO where the kernel says it is, and valgrind has removed it.
-    Health,
-}
-
 /// Looks at the proxy with this pid and ops listener.
-pub(super) fn look(pid: u32, ops: SocketAddr, books: Books) -> anyhow::Result<Sight> {
-    let mut sight = match books {
-        Books::All => gauges(&http::get(ops, "/metrics").context("metrics")?),
-        Books::Health => Sight::new(),
-    };
+pub(super) fn look(pid: u32, ops: SocketAddr) -> anyhow::Result<Sight> {
+    let mut sight = gauges(&http::get(ops, "/metrics").context("metrics")?);
     let health: Value = serde_json::from_str(&http::get(ops, "/health").context("health")?)?;
     numbers(&health, "health", &mut sight);
     let family = process::descendants(pid);

@@ -49,6 +49,8 @@ fn adopting(case: impl AsyncFnOnce(Spawner)) {
 
 async fn adopted(pid: u32) {
     eventually("a new parent", || procs::children().contains(&pid)).await;
+    // Until then it is in the group of its tree, and no stray.
+    eventually("a group of its own", || procs::in_group(pid).contains(&pid)).await;
 }
 
 fn daemon() {
