@@ -65,11 +65,24 @@ impl Process {
     ///
     /// It may be dropped and called again, also after the end.
     pub async fn wait(&mut self) -> io::Result<ExitStatus> {
-        let exit = match self.exited.wait_for(Option::is_some).await {
-            Ok(exit) => *exit,
-            Err(_) => None,
-        };
-        exit.map_or_else(|| Err(io::Error::other("nobody watches the process")), Exit::into_result)
+        self.exited().await
+    }
+
+    /// Like [`Self::wait`], for who looks often and does other things with the process meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::wait`].
+    pub fn exited(&self) -> impl Future<Output = io::Result<ExitStatus>> + Send + use<> {
+        let mut exited = self.exited.clone();
+        async move {
+            let exit = match exited.wait_for(Option::is_some).await {
+                Ok(exit) => *exit,
+                Err(_) => None,
+            };
+            let unknown = || Err(io::Error::other("nobody watches the process"));
+            exit.map_or_else(unknown, Exit::into_result)
+        }
     }
 
     /// Asks every member of the process's group to end, with SIGTERM.

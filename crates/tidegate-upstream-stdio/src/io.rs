@@ -91,6 +91,8 @@ impl Io {
     async fn converse(&mut self) -> IoResult<ExitStatus> {
         let child = Arc::clone(&self.child);
         let mut stop = std::pin::pin!(child.stopping().cancelled());
+        // Made once: most rounds of the loop are about something else.
+        let mut exited = std::pin::pin!(self.process.exited());
         // Of the session, once there is one.
         let mut over = std::pin::pin!(session_over(&child));
         let mut timer = std::pin::pin!(time::sleep(NEVER));
@@ -103,7 +105,7 @@ impl Io {
             }
             let asked = self.escalation.has_begun();
             tokio::select! {
-                status = self.process.wait() => return status,
+                status = &mut exited => return status,
                 written = write(&mut self.stdin, &self.writing), if !self.writing.is_empty() => {
                     self.wrote(written);
                 }

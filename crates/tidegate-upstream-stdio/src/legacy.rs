@@ -141,6 +141,15 @@ pub(crate) fn explain(refused: Refused, host: &Host) -> Error {
     error.at(&host.params.name)
 }
 
+/// A shared process did not take a call in. Says whether the call may go to the next one.
+pub(crate) fn try_next(refused: Refused, host: &Host) -> Result<(), Error> {
+    match refused {
+        Refused::Gone if host.closing.is_cancelled() => Err(host.draining()),
+        Refused::Gone => Ok(()),
+        Refused::Full | Refused::Stuck(_) => Err(explain(refused, host)),
+    }
+}
+
 /// The seat of a session that is alive.
 fn bound(host: &Host, session: &Session) -> Result<Arc<Seat>, Error> {
     let seat = session.binding::<Seat>();

@@ -18,10 +18,10 @@ use tokio::time::Instant;
 
 use self::{greeting::Discovery, mirrored::Mirrored, verdict::supported_list};
 use crate::{
-    child::{Child, Refused},
+    child::Child,
     exchange::{Caller, Exchange, Patience},
     host::Host,
-    legacy::explain,
+    legacy::try_next,
     single::{Found, Single},
     spares::Spares,
 };
@@ -107,10 +107,7 @@ impl Modern {
                     drop(request);
                     return exchange.reply().await;
                 }
-                // It ended before it took the call, which therefore may go to the next process.
-                Err(Refused::Gone) if !self.host().closing.is_cancelled() => (),
-                Err(Refused::Gone) => return Err(self.host().draining()),
-                Err(refused) => return Err(explain(refused, self.host())),
+                Err(refused) => try_next(refused, self.host())?,
             }
         }
     }
@@ -130,8 +127,7 @@ impl Modern {
             let caller = Caller::modern(client_id.clone());
             match Exchange::start(child, request, caller, patience).await {
                 Ok(exchange) => return exchange.reply().await,
-                Err(Refused::Gone) if !self.host().closing.is_cancelled() => (),
-                Err(refused) => return Err(explain(refused, self.host())),
+                Err(refused) => try_next(refused, self.host())?,
             }
         }
     }

@@ -1,6 +1,13 @@
 //! From the bytes of a pipe to messages.
 
-use std::{future::poll_fn, pin::Pin, sync::LazyLock};
+use std::{
+    future::poll_fn,
+    io,
+    mem::MaybeUninit,
+    pin::Pin,
+    sync::LazyLock,
+    task::{Context, Poll, ready},
+};
 
 use bytes::Bytes;
 use tidegate_pool::Buffers;
@@ -10,7 +17,7 @@ use tidegate_protocol::{
     split_batch,
 };
 use tokio::{
-    io::AsyncRead,
+    io::{AsyncRead, ReadBuf},
     time::{Duration, Instant},
 };
 use tracing::warn;
@@ -70,10 +77,16 @@ impl<R: AsyncRead + Unpin> Pipe<R> {
         }
         let Some(reader) = &mut self.reader else { return false };
         let (buffers, chunk) = (&self.buffers, self.chunk);
-        match poll_fn(|cx| buffers.poll_read(cx, Pin::new(&mut *reader), chunk)).await {
+        let read = poll_fn(|cx| match chunk {
+            MIN_READ => poll_little(cx, Pin::new(&mut *reader)),
+            chunk => buffers.poll_read(cx, Pin::new(&mut *reader), chunk),
+        });
+        match read.await {
             Ok(bytes) if !bytes.is_empty() => {
                 if bytes.len() == chunk {
                     self.chunk = (chunk * 4).min(MAX_READ);
+                } else if bytes.len() < MIN_READ {
+                    self.chunk = MIN_READ;
                 }
                 self.bytes = bytes;
                 true
@@ -94,6 +107,15 @@ impl<R: AsyncRead + Unpin> Pipe<R> {
     pub(super) fn take(&mut self) -> Bytes {
         std::mem::take(&mut self.bytes)
     }
+}
+
+/// Reads what a quiet process says, by way of the stack: most looks find nothing, and what they
+/// find is short, so that copying it costs less than a buffer that is shared.
+fn poll_little(cx: &mut Context<'_>, reader: Pin<&mut impl AsyncRead>) -> Poll<io::Result<Bytes>> {
+    let mut space = [MaybeUninit::uninit(); MIN_READ];
+    let mut buffer = ReadBuf::uninit(&mut space);
+    ready!(reader.poll_read(cx, &mut buffer))?;
+    Poll::Ready(Ok(Bytes::copy_from_slice(buffer.filled())))
 }
 
 /// The stdout of one process, cut into messages.

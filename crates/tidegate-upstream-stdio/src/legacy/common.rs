@@ -10,9 +10,9 @@ use tidegate_protocol::{Envelope, Era, Field, Id, Kind as MessageKind, Version, 
 use tidegate_service::{Error, EventStream, Kind, Origin, Reply, Retry};
 use tokio::time::Instant;
 
-use super::{explain, greet, offer};
+use super::{greet, offer, try_next};
 use crate::{
-    child::{Child, Refused},
+    child::Child,
     demux::{Mode, Owner},
     exchange::{Caller, Exchange, Patience},
     host::Host,
@@ -150,10 +150,7 @@ impl Common {
                     drop(request);
                     return exchange.reply().await;
                 }
-                // It ended before it took the call, which therefore may go to the next process.
-                Err(Refused::Gone) if !self.host().closing.is_cancelled() => (),
-                Err(Refused::Gone) => return Err(self.host().draining()),
-                Err(refused) => return Err(explain(refused, self.host())),
+                Err(refused) => try_next(refused, self.host())?,
             }
         }
     }
