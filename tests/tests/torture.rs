@@ -56,11 +56,13 @@ fn configuration(mark: &Mark, state: &Path) -> String {
         state.display()
     );
     for (path, sharing) in KINDS {
+        // Children are killed here all the time; no server may count as down for it.
         let words = options(path).iter().map(ToString::to_string);
         let words: Vec<_> = [program.display().to_string()].into_iter().chain(words).collect();
         text.push_str(&format!(
             "  {}: {{ stdio: {{ command: {words:?}, {}, {sharing}, stop_grace: 100ms, \
-             max_processes: 64, max_waiting: 64, acquire_timeout: 5s }} }}\n",
+             max_processes: 64, max_waiting: 64, acquire_timeout: 5s, \
+             start_attempts: 1000 }} }}\n",
             &path[1..],
             mark.setting()
         ));

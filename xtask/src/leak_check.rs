@@ -157,7 +157,7 @@ fn prepare(place: &Place, options: &Options) -> anyhow::Result<(Bench, Endpoint)
     let binary = options.binary.clone().unwrap_or_else(|| place.binary(options.release));
     let web = Demo::Whole.over_http(place, &binary)?;
     let child = proxy::scripted(place, profile);
-    Ok((Bench { binary, child, web: web.url.clone() }, web))
+    Ok((Bench { binary, child, spares: 1, web: web.url.clone() }, web))
 }
 
 fn check(

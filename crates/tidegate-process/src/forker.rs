@@ -9,7 +9,7 @@ use std::{
     process::{Child, ChildStderr, ChildStdin, ChildStdout, Command},
     sync::{
         Arc,
-        mpsc::{Receiver, RecvTimeoutError, SendError, SyncSender, sync_channel},
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel},
     },
     thread::{self, JoinHandle},
     time::Duration,
@@ -29,8 +29,9 @@ use crate::{
 /// on a disk that does not answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How many callers may wait in line without blocking on the line itself.
-const LINE: usize = 16;
+/// How many starts may lie in line. One that hangs, say on a dead file system, must not take every
+/// thread that wants another one with it: beyond this they fail at once.
+const LINE: usize = 256;
 
 /// What the caller gets.
 type Answer = io::Result<(Process, Ends)>;
@@ -75,9 +76,13 @@ impl Forker {
     ) -> io::Result<(Process, Ends)> {
         let (reply, answer) = sync_channel(1);
         let job = Job { number, command, desk, handle, reply };
-        if let Err(SendError(job)) = self.0.send(job) {
+        if let Err(refused) = self.0.try_send(job) {
+            let (job, why) = match refused {
+                TrySendError::Full(job) => (job, "too many processes wait for their start"),
+                TrySendError::Disconnected(job) => (job, "the thread that forks is gone"),
+            };
             job.handle.shared().forget(number);
-            return Err(io::Error::other("the thread that forks is gone"));
+            return Err(io::Error::other(why));
         }
         answer.recv_timeout(PATIENCE).unwrap_or_else(|error| {
             Err(match error {

@@ -132,12 +132,16 @@ impl Dialer {
             return self.adopt(sharing, self.fresh(deadline).await?);
         }
         if let Some(shared) = sharing.get(&self.expiry) {
-            return Ok(self.share(shared));
+            return Ok(self.share_used(shared));
         }
         // The semaphore is never closed, and a turn that could not be had is none that is kept.
-        let _turn = sharing.turn.acquire().await.ok();
+        let turn = sharing.turn.acquire().await.ok();
         if let Some(shared) = sharing.get(&self.expiry) {
-            return Ok(self.share(shared));
+            return Ok(self.share_used(shared));
+        }
+        if self.speaks_http1.load(Relaxed) {
+            // Whoever had the turn before found out: there is nothing to wait for.
+            drop(turn);
         }
         self.adopt(sharing, self.fresh(deadline).await?)
     }
@@ -153,6 +157,13 @@ impl Dialer {
                 Ok(self.share(shared))
             }
         }
+    }
+
+    /// A share in a connection that may be about to end, without anybody knowing yet.
+    fn share_used(&self, shared: Arc<Shared>) -> Link {
+        let mut link = self.share(shared);
+        link.set_aside();
+        link
     }
 
     fn share(&self, shared: Arc<Shared>) -> Link {

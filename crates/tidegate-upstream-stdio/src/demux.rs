@@ -279,6 +279,8 @@ impl Demux {
             }
             self.bury(id, call.logs, now);
         }
+        // Whoever still reads sees that there is nothing more to come.
+        fx.wake.extend(call.waker);
         self.put_elsewhere(call.mailbox, fx);
     }
 
@@ -380,7 +382,8 @@ impl Demux {
             self.tombstones.pop_front();
         }
         self.tombstones.push_back(id);
-        if logs {
+        // On a common process any call may have made it talk.
+        if logs || self.mode == Mode::Common {
             self.echoes.push_back((now + ECHO, id));
         }
     }

@@ -108,11 +108,12 @@ async fn initialize(
         }
         return Ok(Reply::one(answer));
     }
-    let (process, answer) = Process::find(spares, request, session, patience).await?;
+    let (process, answer) = Process::find(spares, request, patience).await?;
     if !session.bind(Arc::new(Seat::own(process.clone()))) {
         // Somebody else was faster; the process that was not bound is given up.
         return Err(again(name));
     }
+    process.serve(session);
     let answer = match answer {
         Some(answer) => Ok(answer.edit(&[(tidegate_protocol::Field::Id, client_id.token())])),
         None => process.greet(request, client_id, patience).await,

@@ -183,6 +183,8 @@ impl Spares {
         let _making = Making::begin(self);
         let profile = self.state.lock().most_wanted();
         let Some(profile) = profile else {
+            // It was asked nothing, and says nothing about a server that is down.
+            self.host.abandoned();
             self.keep(Spare { lease, greeted: None });
             return true;
         };

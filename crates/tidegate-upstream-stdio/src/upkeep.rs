@@ -26,6 +26,8 @@ enum Over {
     Idle,
     Age,
     Memory,
+    /// It was started for sessions to share, and they do not any more.
+    Moved,
 }
 
 /// Looks after the processes until the upstream stops or is gone. `tidy` lets go of dead ones.
@@ -62,7 +64,9 @@ fn period(params: &Params) -> Duration {
 
 fn look(host: &Host, now: Instant) {
     for child in host.children() {
-        let Some(over) = judge(&child, now) else { continue };
+        let moved = child.mode() == Mode::Common && !host.shares();
+        let over = if moved { Some(Over::Moved) } else { judge(&child, now) };
+        let Some(over) = over else { continue };
         if child.retire() {
             debug!(upstream = %host.params.name, pid = child.pid(), ?over, "replacing a process");
             let counters = &host.counters;
@@ -70,6 +74,8 @@ fn look(host: &Host, now: Instant) {
                 Over::Idle => &counters.recycled_idle,
                 Over::Age => &counters.recycled_age,
                 Over::Memory => &counters.recycled_memory,
+                // Counted once for the server, as a move.
+                Over::Moved => continue,
             };
             counter.increment();
         }

@@ -26,6 +26,8 @@ pub(super) struct Bench {
     pub(super) binary: PathBuf,
     /// The command of the server that children run.
     pub(super) child: Vec<String>,
+    /// How many of them wait for a session.
+    pub(super) spares: u32,
     /// The URL of a server over HTTP.
     pub(super) web: String,
 }
@@ -102,7 +104,7 @@ impl Proxy {
 }
 
 fn configuration(bench: &Bench, address: SocketAddr, ops: SocketAddr) -> String {
-    let Bench { child, web, .. } = bench;
+    let Bench { child, spares, web, .. } = bench;
     format!(
         "version: 1\n\
          workers: 2\n\
@@ -111,7 +113,7 @@ fn configuration(bench: &Bench, address: SocketAddr, ops: SocketAddr) -> String 
          log: {{ level: error }}\n\
          timeouts: {{ session_idle: 1s, drain: 5s }}\n\
          upstreams:\n  \
-           own: {{ stdio: {{ command: {child:?}, stop_grace: 300ms, min_idle: 1 }} }}\n  \
+           own: {{ stdio: {{ command: {child:?}, stop_grace: 300ms, min_idle: {spares} }} }}\n  \
            common: {{ stdio: {{ command: {child:?}, stop_grace: 300ms, sharing: shared }} }}\n  \
            web: {{ http: {{ url: \"{web}\", pool_idle: 500ms }} }}\n\
          routes:\n  \

@@ -52,6 +52,8 @@ fn held(place: &Place, bench: &Bench) -> anyhow::Result<Vec<String>> {
     let server = bench.child.join("' '");
     let script = format!("sleep 0.01 & exec '{server}'");
     bench.child = ["/bin/sh", "-c", &script].map(str::to_owned).to_vec();
+    // A spare would be such a parent from the start.
+    bench.spares = 0;
     let proxy = Proxy::start(place, &bench, "self-test", &[])?;
     // What the first child needs beside itself stays: threads, for instance.
     Session::open(proxy.address, "/own")?.end()?;

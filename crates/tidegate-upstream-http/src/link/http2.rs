@@ -191,8 +191,13 @@ where
     F: Future<Output = ()> + Send + 'static,
 {
     fn execute(&self, task: F) {
+        let stopping = self.0.stopping().clone();
         self.0.spawn("upstream-http2", OnError::Log, async move {
-            task.await;
+            tokio::select! {
+                () = task => (),
+                // A peer that takes no bytes would hold up the stop.
+                () = stopping.cancelled() => (),
+            }
             Ok(())
         });
     }

@@ -633,6 +633,29 @@ fn a_log_line_of_a_shared_process_needs_exactly_one_possible_reader() {
 }
 
 #[test]
+fn a_log_line_of_a_shared_process_may_be_of_a_call_that_was_taken_back() {
+    for timed_out in [false, true] {
+        let mut talk = Talk::new(Mode::Common);
+        let line = json!({"jsonrpc": "2.0", "method": "notifications/message", "params": {}});
+        talk.open(1, &json!(1));
+        talk.open(2, &json!(2));
+        let now = talk.now;
+        if timed_out {
+            talk.act(|demux, fx| demux.give_up(1, now, fx));
+        } else {
+            let note = envelope(&cancelled(1));
+            talk.act(|demux, fx| demux.client_cancels(Owner::default(), &note, now, fx));
+            talk.reads(1);
+        }
+        talk.says(&line);
+        assert_eq!(talk.reads(2), [Value::Null], "timed out: {timed_out}");
+        talk.says(&json!({"jsonrpc": "2.0", "id": 1, "result": {}}));
+        talk.says(&line);
+        assert_eq!(talk.reads(2), [line, Value::Null], "the server is done with the other");
+    }
+}
+
+#[test]
 fn subscriptions_part_from_a_process_that_is_replaced_and_other_calls_stay() {
     let mut talk = Talk::new(Mode::Modern);
     talk.open_as(1, &json!("s"), None, Nature::Listen);

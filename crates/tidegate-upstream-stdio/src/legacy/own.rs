@@ -28,7 +28,6 @@ impl Process {
     pub(crate) async fn find(
         spares: &Arc<Spares>,
         request: &Envelope,
-        session: &Session,
         patience: Patience,
     ) -> Result<(Self, Option<Envelope>), Error> {
         let (lease, answer) = match spares.take(request) {
@@ -39,7 +38,6 @@ impl Process {
                 (spares.place(ready, patience.deadline).await?.spawn(Mode::Session)?, None)
             }
         };
-        lease.child().bind(session.ended().clone());
         if answer.is_some() {
             lease.child().enter(Stage::Serving);
         }
@@ -54,7 +52,7 @@ impl Process {
         patience: Patience,
     ) -> Result<Self, Error> {
         let patience = Patience { silence: spares.host.params.start_timeout, ..patience };
-        let (process, answer) = Self::find(spares, handshake, session, patience).await?;
+        let (process, answer) = Self::find(spares, handshake, patience).await?;
         if answer.is_none() {
             let answer = process.greet(handshake, Id::from_u64(0), patience).await?;
             if answer.kind() != MessageKind::Response {
@@ -63,10 +61,17 @@ impl Process {
                 return Err(error.at(&spares.host.params.name));
             }
         }
+        // Not before: a start that is given up must not end the session.
+        process.serve(session);
         let child = process.child();
         let note = rpc::notification("notifications/initialized", "{}");
         child.change(|_, fx| fx.lines.push(note));
         Ok(process)
+    }
+
+    /// The session and the process end together from now on.
+    pub(crate) fn serve(&self, session: &Session) {
+        self.child().bind(session.ended().clone());
     }
 
     pub(crate) fn child(&self) -> &Arc<Child> {

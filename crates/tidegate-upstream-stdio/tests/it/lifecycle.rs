@@ -1,6 +1,8 @@
 //! Starting, binding and ending processes.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap, fs::Permissions, os::unix::fs::PermissionsExt as _, time::Duration,
+};
 
 use serde_json::json;
 use tidegate_service::{Kind, Operation, Retry};
@@ -334,7 +336,13 @@ async fn the_kernel_limits_the_process_as_configured() {
 
 #[tokio::test]
 async fn the_process_runs_as_the_configured_user_and_group_or_not_at_all() {
+    // The build may lie where others cannot look.
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
+    let program = folder.path().join("server");
+    std::fs::copy(tidegate_testkit::stdio_bin(), &program).unwrap();
     let mut params = params(&[]);
+    params.command = vec![program.into_os_string()];
     (params.user, params.group) = (Some(65_534), Some(65_533));
     let rig = Rig::with(params);
     if std::process::Command::new("id").arg("-u").output().unwrap().stdout == b"0\n" {
