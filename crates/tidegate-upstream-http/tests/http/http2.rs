@@ -2,7 +2,7 @@
 
 use std::{
     convert::Infallible,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::SeqCst},
@@ -23,6 +23,7 @@ use tidegate_upstream_http::{Http2, Params};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpListener,
+    sync::Notify,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -39,6 +40,8 @@ struct Server {
     tasks: Tasks,
     /// Cuts every connection.
     cut: CancellationToken,
+    /// Tells the clients of the connections that there are to go elsewhere with what is new.
+    leave: Arc<Notify>,
 }
 
 #[derive(Default)]
@@ -68,6 +71,7 @@ impl Server {
             seen: Arc::default(),
             tasks: Tasks::default(),
             cut: CancellationToken::new(),
+            leave: Arc::default(),
         };
         let this = server.clone();
         server.tasks.spawn("accept", OnError::Log, async move {
@@ -92,18 +96,22 @@ impl Server {
         let (this, stopping) = (self.clone(), self.tasks.stopping().clone());
         self.tasks.spawn("connection", OnError::Log, async move {
             let (run, cut) = (Run(this.tasks.clone()), this.cut.clone());
+            let leave = Arc::clone(&this.leave);
             let service = service_fn(move |request| {
                 let this = this.clone();
                 async move { Ok::<_, Infallible>(this.answer(request).await) }
             });
             let connection =
                 http2::Builder::new(run).serve_connection(TokioIo::new(socket), service);
-            tokio::select! {
-                _ = connection => (),
-                () = cut.cancelled() => (),
-                () = stopping.cancelled() => (),
+            let mut connection = pin!(connection);
+            loop {
+                tokio::select! {
+                    _ = &mut connection => return Ok(()),
+                    () = leave.notified() => connection.as_mut().graceful_shutdown(),
+                    () = cut.cancelled() => return Ok(()),
+                    () = stopping.cancelled() => return Ok(()),
+                }
             }
-            Ok(())
         });
     }
 
@@ -255,6 +263,28 @@ async fn a_connection_that_broke_fails_its_calls_and_the_next_gets_a_new_one() {
     let error = world.call(ping(1)).await.unwrap_err();
     assert!(matches!(error.kind, Kind::Died | Kind::Unreachable), "{error}");
     assert!(server.counts().0 >= 2);
+    world.end().await;
+    server.end().await;
+}
+
+#[tokio::test]
+async fn a_server_that_wants_a_new_connection_gets_it_without_a_call_that_fails() {
+    let server = Server::start(None).await;
+    let world = World::new(server.params());
+    // It keeps the old connection open, so that nothing but the server's word says it is over.
+    let hang = send(r#"{"jsonrpc":"2.0","id":1,"method":"hang"}"#);
+    let mut stream = events(world.call(hang).await.unwrap());
+    assert_eq!(next(&mut stream).await.unwrap().unwrap(), "data: 1\n\n");
+    server.leave.notify_waiters();
+    let calls = async {
+        while server.counts().0 == 1 {
+            let replies = join_all((0..8).map(|_| world.call(ping(1)))).await;
+            assert!(replies.into_iter().all(|reply| message(reply.unwrap()) == PONG));
+        }
+    };
+    soon(calls).await;
+    server.streams(1).await;
+    drop(stream);
     world.end().await;
     server.end().await;
 }

@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+use futures_util::future::join_all;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::{
     ServerConfig,
@@ -94,6 +95,33 @@ async fn a_trusted_server_is_called_and_its_connection_kept() {
         conn
     });
     assert_eq!(message(reply.unwrap()), PONG);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn calls_to_a_server_that_does_not_share_do_not_wait_for_each_others_handshakes() {
+    let (peer, authority) = (Peer::bind().await, Authority::new());
+    let acceptor = authority.acceptor("localhost", &[b"http/1.1"]);
+    let world = World::new(params(peer.address(), Some(authority.pem())));
+    let calls = join_all((0..4).map(|_| world.ping()));
+    let server = async {
+        // What the first finds out, the others know: they come all before any of them goes on.
+        let mut first = accept(&peer, &acceptor).await.unwrap();
+        let mut others = Vec::new();
+        for _ in 0..3 {
+            others.push(peer.accept().await.socket);
+        }
+        first.answer(json(PONG)).await;
+        let mut served = vec![first];
+        for socket in others {
+            let mut conn = Conn { socket: acceptor.accept(socket).await.unwrap() };
+            conn.answer(json(PONG)).await;
+            served.push(conn);
+        }
+        served
+    };
+    let (replies, _served) = join!(calls, server);
+    assert!(replies.into_iter().all(|reply| message(reply.unwrap()) == PONG));
     world.end().await;
 }
 

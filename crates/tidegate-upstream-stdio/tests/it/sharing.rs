@@ -259,3 +259,21 @@ async fn a_session_that_cannot_move_says_why_and_tries_again() {
     client.ask(&call).await;
     rig.end().await;
 }
+
+#[tokio::test]
+async fn a_move_that_is_given_up_is_begun_anew_and_does_not_end_the_session() {
+    let mut params = params(&["--start-delay", "300"]);
+    params.sharing = Sharing::Auto;
+    let rig = Rig::with(params);
+    let client = rig.client().await;
+    client.ask(&client.call(1, "ask", json!({"method": "roots/list"}))).await;
+    eventually("the common process's end", || rig.upstream.stats().running == 0).await;
+    let call = Envelope::parse(client.call(1, "pid", json!({})).to_string().into()).unwrap();
+    let mut moving = Box::pin(client.operate(Operation::Send(call)));
+    assert!((&mut moving).now_or_never().is_none());
+    eventually("the move", || rig.upstream.stats().running == 1).await;
+    drop(moving);
+    eventually("the end of what was given up", || rig.upstream.stats().running == 0).await;
+    process(&client).await;
+    rig.end().await;
+}
