@@ -5,6 +5,7 @@
 
 mod death;
 mod escalation;
+mod intake;
 mod lease;
 mod queue;
 mod stage;
@@ -23,7 +24,7 @@ use tidegate_pool::Usage;
 use tidegate_protocol::Envelope;
 use tokio::{
     sync::{Notify, SetOnce},
-    time::{Instant, timeout_at},
+    time::Instant,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -31,12 +32,13 @@ use self::stage::Staged;
 pub(crate) use self::{
     death::{Death, describe},
     escalation::{Escalation, Step as EscalationStep},
+    intake::Refused,
     lease::Lease,
     queue::Queue,
     stage::Stage,
 };
 use crate::{
-    demux::{Demux, Effects, Mode, Opening, Owner, Step},
+    demux::{Demux, Effects, Mode, Owner, Step},
     host::Host,
     params::Params,
     stats::Counters,
@@ -82,21 +84,6 @@ pub(crate) struct State {
     /// Nothing new is taken in: the process is being stopped.
     closing: bool,
 }
-
-/// Why a message was not taken in. None of it has been written.
-#[derive(Debug)]
-pub(crate) enum Refused {
-    /// The process is gone or going.
-    Gone,
-    /// It works on as much as it may.
-    Full,
-    /// It did not read its stdin for this long.
-    Stuck(Duration),
-}
-
-/// Somebody who waits for room; counted so that their number is bounded.
-#[derive(Debug)]
-struct Waiting<'a>(&'a Child);
 
 impl Child {
     /// The handle to a process of this id, which [`Host`] has started.
@@ -244,63 +231,6 @@ impl Child {
         self.last_id.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    /// Queues a request under an id from [`Self::mint`].
-    ///
-    /// # Cancel safety
-    /// Until it returns, nothing was queued.
-    pub(crate) async fn open(
-        &self,
-        id: u64,
-        line: &[u8],
-        opening: Opening,
-        until: Instant,
-    ) -> Result<(), Refused> {
-        self.check_capacity()?;
-        let max_calls = self.params.max_calls;
-        let open = |state: &mut State| {
-            if state.retiring {
-                return Err(Refused::Gone);
-            }
-            state.usage.used(opening.now);
-            state.demux.open(id, opening);
-            state.queue.push(line);
-            Ok(max_calls.is_some_and(|max| state.usage.uses >= max))
-        };
-        let spent = self.enqueue(line.len(), until, open).await??;
-        if spent && self.retire() {
-            self.counters.recycled_calls.increment();
-        }
-        Ok(())
-    }
-
-    /// Changes the state once there is room for a client's message of this length.
-    ///
-    /// # Cancel safety
-    /// Until it returns, nothing was changed.
-    pub(crate) async fn enqueue<R>(
-        &self,
-        length: usize,
-        until: Instant,
-        act: impl FnOnce(&mut State) -> R,
-    ) -> Result<R, Refused> {
-        let mut act = Some(act);
-        if let Some(done) = self.try_enqueue(length, &mut act)? {
-            return Ok(done);
-        }
-        let started = Instant::now();
-        let _waiting = Waiting::start(self)?;
-        loop {
-            // Made before the look, so that room that comes after the look is noticed.
-            let room = self.room.notified();
-            if let Some(done) = self.try_enqueue(length, &mut act)? {
-                return Ok(done);
-            }
-            if timeout_at(until, room).await.is_err() {
-                return Err(Refused::Stuck(Instant::now() - started));
-            }
-        }
-    }
-
     /// Looks and changes at once, and carries out the effects.
     pub(crate) fn change<R>(&self, act: impl FnOnce(&mut State, &mut Effects) -> R) -> R {
         self.change_with(&mut Effects::default(), act)
@@ -440,58 +370,10 @@ impl Child {
             waker.wake();
         }
     }
-
-    /// Refuses a request if there are too many. Other messages pass: they may be what the requests
-    /// in flight wait for.
-    fn check_capacity(&self) -> Result<(), Refused> {
-        let state = self.state.lock();
-        if state.retiring || state.is_gone() {
-            Err(Refused::Gone)
-        } else if state.demux.in_flight() + state.waiting >= self.params.max_in_flight {
-            Err(Refused::Full)
-        } else {
-            Ok(())
-        }
-    }
-
-    fn try_enqueue<R>(
-        &self,
-        length: usize,
-        act: &mut Option<impl FnOnce(&mut State) -> R>,
-    ) -> Result<Option<R>, Refused> {
-        let mut state = self.state.lock();
-        if state.is_gone() {
-            return Err(Refused::Gone);
-        }
-        if !state.queue.has_room(length) {
-            return Ok(None);
-        }
-        let done = act.take().map(|act| act(&mut state));
-        drop(state);
-        self.work.notify_one();
-        Ok(done)
-    }
 }
 
 impl State {
     fn is_gone(&self) -> bool {
         self.closing || self.demux.death().is_some()
-    }
-}
-
-impl<'a> Waiting<'a> {
-    fn start(child: &'a Child) -> Result<Self, Refused> {
-        let mut state = child.state.lock();
-        if state.waiting >= child.params.max_in_flight {
-            return Err(Refused::Full);
-        }
-        state.waiting += 1;
-        Ok(Self(child))
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.state.lock().waiting -= 1;
     }
 }
