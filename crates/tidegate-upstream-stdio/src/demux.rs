@@ -106,6 +106,8 @@ pub(crate) struct Opening {
     pub(crate) task: Option<Box<str>>,
     /// Whether the request asked for log lines.
     pub(crate) logs: bool,
+    /// Whether it is one of the calls after which a process is replaced.
+    pub(crate) counts: bool,
     pub(crate) now: Instant,
 }
 
@@ -195,7 +197,7 @@ impl Demux {
         self.newest = self.newest.max(id);
         self.in_flight += 1;
         self.counters.in_flight.fetch_add(1, Ordering::Relaxed);
-        let Opening { owner, client_id, token, nature, task, logs, now } = opening;
+        let Opening { owner, client_id, token, nature, task, logs, counts: _, now } = opening;
         let mailbox = Mailbox::default();
         let phase = Phase::Open;
         let call = Call {

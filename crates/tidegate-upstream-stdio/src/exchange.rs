@@ -45,6 +45,8 @@ pub(crate) struct Caller {
     pub(crate) id: Id,
     pub(crate) owner: Owner,
     pub(crate) era: Era,
+    /// Whether the request is one of [`crate::Params::max_calls`].
+    pub(crate) counts: bool,
 }
 
 /// A request that was queued and is not over.
@@ -247,12 +249,18 @@ impl Stream for Rest {
 impl Caller {
     /// The one client of a session's own process.
     pub(crate) const fn alone(id: Id) -> Self {
-        Self { id, owner: Owner(0), era: Era::Legacy }
+        Self { id, owner: Owner(0), era: Era::Legacy, counts: true }
     }
 
     /// A modern client, of whom a process knows nothing from before.
     pub(crate) const fn modern(id: Id) -> Self {
-        Self { id, owner: Owner(0), era: Era::Modern }
+        Self { id, owner: Owner(0), era: Era::Modern, counts: true }
+    }
+
+    /// The same for a request that only makes calls possible. If these counted, a process could be
+    /// spent before it has served anybody.
+    pub(crate) fn uncounted(self) -> Self {
+        Self { counts: false, ..self }
     }
 }
 
@@ -295,6 +303,7 @@ fn opening(request: &Envelope, caller: &Caller, now: Instant) -> Opening {
         nature,
         task,
         logs: era == Era::Modern && request.log_level().is_some(),
+        counts: caller.counts,
         now,
     }
 }

@@ -88,8 +88,10 @@ impl Modern {
     ) -> Result<Reply, Error> {
         let Some(client_id) = request.id() else { return Ok(Reply::accepted()) };
         let patience = Patience { silence: self.host().params.request_timeout, deadline };
+        // Once for all rounds, however many processes go before one takes the call.
+        let until = patience.until(Instant::now());
         loop {
-            let (child, known) = match self.0.find(patience.until(Instant::now())).await? {
+            let (child, known) = match self.0.find(until).await? {
                 Found::Ready(child, known) => (child, known),
                 Found::Unfit(supported) => return Ok(decline(&request, &supported)),
             };
@@ -119,8 +121,9 @@ impl Modern {
         client_id: Id,
         patience: Patience,
     ) -> Result<Reply, Error> {
+        let until = patience.until(Instant::now());
         loop {
-            let child = match self.0.find(patience.until(Instant::now())).await? {
+            let child = match self.0.find(until).await? {
                 Found::Ready(child, _) => child,
                 Found::Unfit(supported) => return Ok(decline(request, &supported)),
             };

@@ -38,7 +38,8 @@ pub struct Params {
     pub idle_timeout: Option<Duration>,
     /// How old a process gets before it is replaced.
     pub max_age: Option<Duration>,
-    /// How many requests a process takes before it is replaced.
+    /// How many requests a process takes before it is replaced. Handshakes and what the proxy asks
+    /// for itself are none of them.
     pub max_calls: Option<u64>,
     /// How much memory the tree of a process may have resident before it is replaced, in bytes.
     pub max_rss: Option<u64>,

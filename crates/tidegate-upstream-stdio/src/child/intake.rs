@@ -35,12 +35,16 @@ impl Child {
         until: Instant,
     ) -> Result<(), Refused> {
         self.check_capacity()?;
-        let max_calls = self.params.max_calls;
+        let max_calls = self.params.max_calls.filter(|_| opening.counts);
         let open = |state: &mut State| {
             if state.retiring {
                 return Err(Refused::Gone);
             }
-            state.usage.used(opening.now);
+            if opening.counts {
+                state.usage.used(opening.now);
+            } else {
+                state.usage.idle_since = opening.now;
+            }
             state.demux.open(id, opening);
             state.queue.push(line);
             Ok(max_calls.is_some_and(|max| state.usage.uses >= max))

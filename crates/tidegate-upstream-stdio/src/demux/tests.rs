@@ -45,6 +45,7 @@ impl Talk {
             nature,
             task: None,
             logs: false,
+            counts: true,
             now: self.now,
         };
         self.demux.open(id, opening);
@@ -56,7 +57,10 @@ impl Talk {
         let nature = Nature::Plain;
         let now = self.now;
         let owner = Owner::default();
-        self.demux.open(id, Opening { owner, client_id, token: None, nature, task, logs, now });
+        self.demux.open(
+            id,
+            Opening { owner, client_id, token: None, nature, task, logs, counts: true, now },
+        );
     }
 
     /// The process says something. Returns how many readers were woken.
@@ -584,6 +588,7 @@ fn sessions_that_share_a_process_cancel_only_their_own() {
             nature: Nature::Plain,
             task: None,
             logs: false,
+            counts: true,
             now: talk.now,
         };
         talk.demux.open(id, opening);

@@ -62,7 +62,7 @@ impl Stage {
         async move {
             let id = request.id().unwrap();
             let patience = Patience { silence: SILENCE, deadline };
-            let caller = Caller { id, owner: Owner::default(), era };
+            let caller = Caller { id, owner: Owner::default(), era, counts: true };
             let exchange = Exchange::start(child, &request, caller, patience).await;
             exchange.unwrap().reply().await
         }

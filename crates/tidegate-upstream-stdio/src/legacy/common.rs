@@ -141,7 +141,7 @@ impl Common {
         }
         drop(method);
         let until = patience.until(Instant::now());
-        let caller = Caller { id: client_id, owner, era: Era::Legacy };
+        let caller = Caller { id: client_id, owner, era: Era::Legacy, counts: true };
         loop {
             let (child, _) = self.find(until).await?;
             match Exchange::start(child, &request, caller.clone(), patience).await {

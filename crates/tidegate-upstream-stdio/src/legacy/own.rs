@@ -166,7 +166,7 @@ async fn answer_to(
 ) -> Result<Envelope, Error> {
     let gone =
         || Error::new(Kind::Died, Origin::Upstream, Retry::NotSent, "the server process is gone");
-    let caller = Caller::alone(client_id);
+    let caller = Caller::alone(client_id).uncounted();
     let started = Exchange::start(Arc::clone(child), request, caller, patience).await;
     let mut exchange = started.map_err(|_| gone())?;
     match exchange.first().await {

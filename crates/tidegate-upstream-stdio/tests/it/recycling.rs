@@ -74,9 +74,9 @@ async fn a_process_is_replaced_when_it_is_old_and_finishes_what_it_does() {
 
 #[tokio::test]
 async fn a_process_takes_so_many_calls_and_no_more() {
-    let rig = shared(|params| params.max_calls = Some(4));
+    let rig = shared(|params| params.max_calls = Some(3));
     let client = rig.client().await;
-    // The handshake was the first.
+    // The handshake was not one of them.
     let mut seen = Vec::new();
     for _ in 0..9 {
         seen.push(process(&client).await);
@@ -87,10 +87,39 @@ async fn a_process_takes_so_many_calls_and_no_more() {
     rig.end().await;
 }
 
+/// Otherwise a process is spent before it serves anybody, and so is the next.
+#[tokio::test]
+async fn what_the_proxy_asks_a_process_is_none_of_its_calls() {
+    for max_calls in [1, 2] {
+        let rig = shared(|params| params.max_calls = Some(max_calls));
+        for client in [rig.client().await, rig.modern()] {
+            let before = rig.upstream.stats().recycled.calls;
+            let mut seen = Vec::new();
+            for _ in 0..4 {
+                seen.push(process(&client).await);
+            }
+            seen.dedup();
+            assert_eq!(seen.len() as u64, 4 / max_calls, "{max_calls}: {seen:?}");
+            assert_eq!(rig.upstream.stats().recycled.calls - before, 4 / max_calls);
+        }
+        rig.end().await;
+    }
+}
+
+/// What ends the session that has one, too, would leave nothing to use.
+#[tokio::test]
+async fn a_handshake_leaves_a_session_all_the_calls_of_its_process() {
+    let mut params = params(&[]);
+    params.max_calls = Some(1);
+    let rig = Rig::with(params);
+    process(&rig.client().await).await;
+    rig.end().await;
+}
+
 #[tokio::test]
 async fn a_session_whose_process_is_spent_ends_after_its_last_answer() {
     let mut params = params(&[]);
-    params.max_calls = Some(3);
+    params.max_calls = Some(2);
     let rig = Rig::with(params);
     let client = rig.client().await;
     process(&client).await;
