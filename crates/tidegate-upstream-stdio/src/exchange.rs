@@ -61,6 +61,8 @@ pub(crate) struct Exchange {
     /// `None` once a subscription runs.
     patience: Option<Patience>,
     over: bool,
+    /// It ended because the process is to be replaced.
+    replaced: bool,
 }
 
 /// What came for the client.
@@ -102,12 +104,25 @@ impl Exchange {
         let line = rekeyed(request, id, opening.token.as_ref());
         child.open(id, line.bytes(), opening, patience.until(started)).await?;
         let patience = Some(patience);
-        Ok(Self { child, id, client_id, nature, era, started, patience, over: false })
+        let (over, replaced) = (false, false);
+        Ok(Self { child, id, client_id, nature, era, started, patience, over, replaced })
     }
 
     /// The reply, whose shape is decided by what comes first.
     pub(crate) async fn reply(mut self) -> Result<Reply, Error> {
-        match self.first().await {
+        let first = self.first().await;
+        self.reply_from(first)
+    }
+
+    /// The reply to a subscription; `None` if the process was to be replaced before it said
+    /// anything.
+    pub(crate) async fn reply_unless_replaced(mut self) -> Result<Option<Reply>, Error> {
+        let first = self.first().await;
+        if self.replaced { Ok(None) } else { self.reply_from(first).map(Some) }
+    }
+
+    fn reply_from(self, first: Option<Result<Received, Error>>) -> Result<Reply, Error> {
+        match first {
             Some(Ok(Received::Answer(answer))) => {
                 let status = self.status(&answer);
                 Ok(Reply::with(status, Body::One(answer)))
@@ -183,7 +198,10 @@ impl Exchange {
                 "the server's answer is not a valid message",
             )
             .at(name))),
-            Step::Dead(death) => Some(Err(Death::error(&death, name))),
+            Step::Dead(death) => {
+                self.replaced = *death == Death::Replaced;
+                Some(Err(Death::error(&death, name)))
+            }
         }
     }
 

@@ -12,7 +12,7 @@ mod verdict;
 use std::{sync::Arc, time::Duration};
 
 use http::{HeaderMap, StatusCode};
-use tidegate_protocol::{Envelope, Id, Kind as MessageKind, Refusal, rpc};
+use tidegate_protocol::{Envelope, Kind as MessageKind, Refusal, rpc};
 use tidegate_service::{Body, Cx, Error, Kind, Operation, Reply};
 use tokio::time::Instant;
 
@@ -88,6 +88,10 @@ impl Modern {
     ) -> Result<Reply, Error> {
         let Some(client_id) = request.id() else { return Ok(Reply::accepted()) };
         let patience = Patience { silence: self.host().params.request_timeout, deadline };
+        let caller = Caller::modern(client_id);
+        if request.method().as_deref() == Some("subscriptions/listen") {
+            return listens::lasting(self, request, caller, patience).await;
+        }
         // Once for all rounds, however many processes go before one takes the call.
         let until = patience.until(Instant::now());
         loop {
@@ -98,38 +102,12 @@ impl Modern {
             if let Err(refusal) = self.check(&child, known, headers, &request).await {
                 return Ok(refuse(&request, &refusal));
             }
-            let caller = Caller::modern(client_id.clone());
-            match Exchange::start(child, &request, caller, patience).await {
-                Ok(exchange) if request.method().as_deref() == Some("subscriptions/listen") => {
-                    let reply = exchange.reply().await?;
-                    return Ok(listens::lasting(self, request, client_id, patience, reply));
-                }
+            match Exchange::start(child, &request, caller.clone(), patience).await {
                 Ok(exchange) => {
                     // From here on the message is with the process.
                     drop(request);
                     return exchange.reply().await;
                 }
-                Err(refused) => try_next(refused, self.host())?,
-            }
-        }
-    }
-
-    /// Sends a subscription to the process that there is now.
-    async fn reopen(
-        &self,
-        request: &Envelope,
-        client_id: Id,
-        patience: Patience,
-    ) -> Result<Reply, Error> {
-        let until = patience.until(Instant::now());
-        loop {
-            let child = match self.0.find(until).await? {
-                Found::Ready(child, _) => child,
-                Found::Unfit(supported) => return Ok(decline(request, &supported)),
-            };
-            let caller = Caller::modern(client_id.clone());
-            match Exchange::start(child, request, caller, patience).await {
-                Ok(exchange) => return exchange.reply().await,
                 Err(refused) => try_next(refused, self.host())?,
             }
         }

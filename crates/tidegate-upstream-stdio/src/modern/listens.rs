@@ -12,21 +12,27 @@ use std::{
 };
 
 use futures_core::Stream;
-use tidegate_protocol::{Envelope, Id};
+use tidegate_protocol::Envelope;
 use tidegate_service::{Body, Error, EventStream, Frame, Reply};
+use tokio::time::Instant;
 
-use super::Modern;
-use crate::exchange::Patience;
+use super::{Modern, decline};
+use crate::{
+    child::Child,
+    exchange::{Caller, Exchange, Patience},
+    legacy::try_next,
+    single::Found,
+};
 
 const ACKNOWLEDGED: &str = "notifications/subscriptions/acknowledged";
 
-type Reopening = Pin<Box<dyn Future<Output = Result<Reply, Error>> + Send>>;
+type Reopening = Pin<Box<dyn Future<Output = Result<Sent, Error>> + Send>>;
 
 /// One client's subscription.
 struct Listen {
     modern: Arc<Modern>,
     request: Envelope,
-    client_id: Id,
+    caller: Caller,
     patience: Patience,
     state: State,
     /// The client has its acknowledgement.
@@ -34,64 +40,94 @@ struct Listen {
 }
 
 enum State {
-    Open(EventStream),
+    /// With the process that it is open with.
+    Open(EventStream, Arc<Child>),
     Reopening(Reopening),
     Over,
 }
 
+/// What came of sending a subscription.
+enum Sent {
+    Taken(Reply, Arc<Child>),
+    /// The server is no modern one.
+    Declined(Reply),
+}
+
 /// The reply to a subscription, made to last.
-pub(super) fn lasting(
+pub(super) async fn lasting(
     modern: &Arc<Modern>,
     request: Envelope,
-    client_id: Id,
+    caller: Caller,
     patience: Patience,
-    reply: Reply,
-) -> Reply {
+) -> Result<Reply, Error> {
+    let (reply, child) = match send(modern, &request, caller.clone(), patience).await? {
+        Sent::Taken(reply, child) => (reply, child),
+        Sent::Declined(reply) => return Ok(reply),
+    };
     let modern = Arc::clone(modern);
-    reply.map_stream(|stream| {
-        let state = State::Open(stream);
-        EventStream::new(Listen {
-            modern,
-            request,
-            client_id,
-            patience,
-            state,
-            acknowledged: false,
-        })
-    })
+    // What is sent again is not asked by the client again, who does not wait for it either.
+    let (caller, patience) = (caller.uncounted(), Patience { deadline: None, ..patience });
+    Ok(reply.map_stream(|stream| {
+        let state = State::Open(stream, child);
+        let acknowledged = false;
+        EventStream::new(Listen { modern, request, caller, patience, state, acknowledged })
+    }))
+}
+
+/// Sends a subscription to the process that there is now, and to the next one where that is
+/// replaced before it has said anything.
+async fn send(
+    modern: &Modern,
+    request: &Envelope,
+    mut caller: Caller,
+    patience: Patience,
+) -> Result<Sent, Error> {
+    let until = patience.until(Instant::now());
+    let patience = Patience { deadline: Some(until), ..patience };
+    loop {
+        let child = match modern.0.find(until).await? {
+            Found::Ready(child, _) => child,
+            Found::Unfit(supported) => return Ok(Sent::Declined(decline(request, &supported))),
+        };
+        match Exchange::start(Arc::clone(&child), request, caller.clone(), patience).await {
+            Ok(exchange) => match exchange.reply_unless_replaced().await? {
+                Some(reply) => return Ok(Sent::Taken(reply, child)),
+                // It may be the call that spent the process, and must not spend each.
+                None => caller = caller.uncounted(),
+            },
+            Err(refused) => try_next(refused, modern.host())?,
+        }
+    }
 }
 
 impl Listen {
     fn reopen(&mut self) {
         let (modern, request) = (Arc::clone(&self.modern), self.request.clone());
-        let (id, patience) = (self.client_id.clone(), self.patience);
+        let (caller, patience) = (self.caller.clone(), self.patience);
         self.state =
-            State::Reopening(Box::pin(async move { modern.reopen(&request, id, patience).await }));
+            State::Reopening(Box::pin(
+                async move { send(&modern, &request, caller, patience).await },
+            ));
     }
 
-    fn reopened(&mut self, reply: Result<Reply, Error>) -> Option<Result<Frame, Error>> {
-        let body = match reply {
-            Ok(reply) => reply.body,
-            Err(error) => {
-                self.state = State::Over;
-                return Some(Err(error));
-            }
+    fn reopened(&mut self, sent: Result<Sent, Error>) -> Option<Result<Frame, Error>> {
+        self.state = State::Over;
+        let body = match sent {
+            Ok(Sent::Taken(reply, child)) => match reply.body {
+                Body::Stream(stream) => {
+                    self.modern.host().counters.resumed_listens.increment();
+                    self.state = State::Open(stream, child);
+                    return None;
+                }
+                body => body,
+            },
+            Ok(Sent::Declined(reply)) => reply.body,
+            Err(error) => return Some(Err(error)),
         };
         match body {
-            Body::Stream(stream) => {
-                self.modern.host().counters.resumed_listens.increment();
-                self.state = State::Open(stream);
-                None
-            }
             // The server does not want the subscription any more, and says so.
-            Body::One(answer) => {
-                self.state = State::Over;
-                Some(Ok(Frame::Message(answer)))
-            }
-            Body::Empty => {
-                self.state = State::Over;
-                None
-            }
+            Body::One(answer) => Some(Ok(Frame::Message(answer))),
+            Body::Stream(_) | Body::Empty => None,
         }
     }
 
@@ -112,16 +148,28 @@ impl Stream for Listen {
             match &mut this.state {
                 State::Over => return Poll::Ready(None),
                 State::Reopening(reopening) => {
-                    let reply = ready!(reopening.as_mut().poll(cx));
-                    if let Some(last) = this.reopened(reply) {
+                    let sent = ready!(reopening.as_mut().poll(cx));
+                    if let Some(last) = this.reopened(sent) {
                         return Poll::Ready(Some(last));
                     }
                 }
-                State::Open(stream) => match ready!(Pin::new(stream).poll_next(cx)) {
-                    Some(Ok(frame)) if this.repeats(&frame) => (),
-                    Some(Err(_)) if !this.modern.host().closing.is_cancelled() => this.reopen(),
-                    next => return Poll::Ready(next),
-                },
+                State::Open(stream, child) => {
+                    let next = ready!(Pin::new(stream).poll_next(cx));
+                    // A process that lives meant to end it, though what it said cannot be read: it
+                    // would do so again, as fast as it is asked.
+                    let failed = matches!(next, Some(Err(_)));
+                    let lost = failed && !child.is_up();
+                    match next {
+                        Some(Ok(frame)) if this.repeats(&frame) => (),
+                        _ if lost && !this.modern.host().closing.is_cancelled() => this.reopen(),
+                        next => {
+                            if failed {
+                                this.state = State::Over;
+                            }
+                            return Poll::Ready(next);
+                        }
+                    }
+                }
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use futures_util::FutureExt as _;
+use futures_util::{FutureExt as _, StreamExt as _};
 use serde_json::json;
 use tidegate_protocol::Envelope;
 use tidegate_service::{Kind, Operation};
@@ -185,6 +185,69 @@ async fn subscriptions_go_on_with_the_next_process() {
         drop(stream);
         rig.end().await;
     }
+}
+
+/// The server may be replaced before it has said anything to a subscription, the first time and
+/// any other time.
+#[tokio::test]
+async fn subscriptions_without_acknowledgement_go_on_with_the_next_process() {
+    let folder = tempfile::tempdir().unwrap();
+    let silent = folder.path().join("silent");
+    let mut params = params(&["--no-ack-while", silent.to_str().unwrap()]);
+    params.max_calls = Some(2);
+    let rig = Rig::with(params);
+    let client = rig.modern();
+    process(&client).await;
+    // It spends its process.
+    let wanted = json!({"notifications": {"toolsListChanged": true}});
+    let listen = client.request("sub", "subscriptions/listen", wanted);
+    let mut stream = client.stream(&listen).await;
+    assert_eq!(next(&mut stream).await["method"], "notifications/subscriptions/acknowledged");
+    let told = async {
+        for spawned in [3, 4] {
+            // Sent again by us, it is none of the calls of the next process.
+            std::fs::write(&silent, "").unwrap();
+
+            process(&client).await;
+            process(&client).await;
+            eventually("the next process", || {
+                let stats = rig.upstream.stats();
+                let settled = (stats.running, stats.states.serving, stats.in_flight) == (1, 1, 1);
+                settled && stats.spawned == spawned
+            })
+            .await;
+        }
+        assert_eq!(rig.upstream.stats().resumed_listens, 0);
+        std::fs::remove_file(&silent).unwrap();
+        process(&client).await;
+        process(&client).await;
+        eventually("its answer", || rig.upstream.stats().resumed_listens == 1).await;
+        client.tool("touch", json!({})).await;
+    };
+    let ((), news) = tokio::join!(within(told), next(&mut stream));
+    assert_eq!(news["method"], "notifications/tools/list_changed", "no second acknowledgement");
+    assert_eq!(rig.upstream.stats().spawned, 5);
+    drop(stream);
+    rig.end().await;
+}
+
+/// Sent again, it would end the same way again, as fast as the server answers.
+#[tokio::test]
+async fn a_subscription_that_its_server_ends_with_nonsense_ends_with_an_error() {
+    let rig = shared(|_| ());
+    let client = rig.modern();
+    let listen = client.request("sub", "subscriptions/listen", json!({"notifications": {}}));
+    let mut stream = client.stream(&listen).await;
+    assert_eq!(next(&mut stream).await["method"], "notifications/subscriptions/acknowledged");
+    // Ids on the pipe: 1 was the probe, 2 the question for tools.
+    let text = r#"{"jsonrpc":"2.0","id":3,"result":{},"result":{}}"#;
+    client.tool("raw", json!({"text": text})).await;
+    let error = within(stream.next()).await.unwrap().expect_err("the subscription is broken");
+    assert_eq!(error.kind, Kind::Protocol);
+    assert!(stream.next().await.is_none());
+    let stats = rig.upstream.stats();
+    assert_eq!((stats.resumed_listens, stats.spawned), (0, 1));
+    rig.end().await;
 }
 
 #[tokio::test]

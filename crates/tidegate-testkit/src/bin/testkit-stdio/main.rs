@@ -16,6 +16,7 @@
 //! | `--fork`, `--fork-setsid` | starts a long-lived grandchild at once |
 //! | `--exit-at-start CODE` | ends at once, after a line on stderr |
 //! | `--exit-while FILE` | the same, as long as the file exists |
+//! | `--no-ack-while FILE` | acknowledges no subscription, as long as the file exists |
 //! | `--start-delay MS` | takes its time before it reads anything |
 //! | `--garbage-at-start` | prints lines that are no JSON first |
 //! | `--stderr-flood` | writes to stderr without end |

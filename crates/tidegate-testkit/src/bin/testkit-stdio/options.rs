@@ -25,6 +25,7 @@ pub(crate) struct Options {
     fork_setsid: bool,
     exit_at_start: Option<u8>,
     exit_while: Option<PathBuf>,
+    pub(crate) no_ack_while: Option<PathBuf>,
     start_delay: Duration,
     garbage_at_start: bool,
     stderr_flood: bool,
@@ -54,6 +55,7 @@ impl Options {
                     options.exit_at_start = words.next().and_then(|code| code.parse().ok());
                 }
                 "--exit-while" => options.exit_while = words.next().map(PathBuf::from),
+                "--no-ack-while" => options.no_ack_while = words.next().map(PathBuf::from),
                 "--start-delay" => {
                     let milliseconds = words.next().and_then(|text| text.parse().ok());
                     options.start_delay = Duration::from_millis(milliseconds.unwrap_or_default());

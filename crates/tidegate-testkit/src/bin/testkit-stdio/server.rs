@@ -154,6 +154,9 @@ impl Server {
 
     fn listen(&mut self, id: &Value, params: &Value) {
         self.listens.push(id.clone());
+        if self.options.no_ack_while.as_ref().is_some_and(|file| file.exists()) {
+            return;
+        }
         self.pipe.send(&json!({"jsonrpc": "2.0",
             "method": "notifications/subscriptions/acknowledged",
             "params": {"notifications": params["notifications"], "_meta": {SUBSCRIPTION: id}}}));
