@@ -181,7 +181,7 @@ impl Child {
     pub(crate) fn died_young(&self) -> bool {
         match (self.has_answered(), self.mode) {
             // A server of the other era receives the first question this way.
-            (false, Mode::Modern) => self.is_blamed(),
+            (false, Mode::Modern) => self.is_blamed() || self.host.is_modern(),
             (false, Mode::Session | Mode::Common) => true,
             // What a session does to its own process concerns nobody else.
             (true, Mode::Session) if self.session.get().is_some() => false,

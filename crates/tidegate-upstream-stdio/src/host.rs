@@ -7,7 +7,7 @@ mod spawn;
 
 use std::sync::{
     Arc, OnceLock, Weak,
-    atomic::{AtomicU64, Ordering},
+    atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 use parking_lot::Mutex;
@@ -47,6 +47,8 @@ pub(crate) struct Host {
     failure: Mutex<Option<Failure>>,
     /// Every process that may still be there.
     roll: Mutex<Vec<Weak<Child>>>,
+    /// The server has answered as a modern one.
+    modern: AtomicBool,
     /// How a shared server first showed that it needs a client.
     needs: OnceLock<Moved>,
     last_owner: AtomicU64,
@@ -70,6 +72,7 @@ impl Host {
             crashes: Mutex::new(Crashes::new(params.start_attempts, params.down_for)),
             failure: Mutex::default(),
             roll: Mutex::default(),
+            modern: AtomicBool::new(false),
             needs: OnceLock::new(),
             last_owner: AtomicU64::new(0),
             alive: watch::channel(0).0,
@@ -123,6 +126,17 @@ impl Host {
         } else {
             warn!(%upstream, why, "sessions share this server; try `sharing: session` or `auto`");
         }
+    }
+
+    /// Whether the server is known to be modern. Silence and death are how servers of the other era
+    /// receive the first question; of such a one they are failures.
+    pub(crate) fn is_modern(&self) -> bool {
+        self.modern.load(Ordering::Relaxed)
+    }
+
+    /// The server has answered as a modern one.
+    pub(crate) fn found_modern(&self) {
+        self.modern.store(true, Ordering::Relaxed);
     }
 
     /// A number that tells a session from others on a shared process.

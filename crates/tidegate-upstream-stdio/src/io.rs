@@ -262,9 +262,9 @@ impl Io {
         let child = &self.child;
         let broken = status.is_err() || !stopped;
         if (broken || child.is_blamed()) && child.died_young() {
-            let reason = match (child.is_blamed(), child.has_answered()) {
-                (true, false) => "it did not answer in time",
-                (false, false) => "it ended before it answered",
+            let reason = match (broken, child.has_answered()) {
+                (false, false) => "it did not answer in time",
+                (true, false) => "it ended before it answered",
                 (_, true) => "it ended soon after it had answered",
             };
             child.host.failed(Failure::now(reason, child.last_words()));

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 pub(crate) use self::{
     common::Commons,
-    own::{greet, unstarted},
+    own::{gone, greet, unstarted},
 };
 use self::{
     own::Process,

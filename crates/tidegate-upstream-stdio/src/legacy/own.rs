@@ -164,8 +164,6 @@ async fn answer_to(
     client_id: Id,
     patience: Patience,
 ) -> Result<Envelope, Error> {
-    let gone =
-        || Error::new(Kind::Died, Origin::Upstream, Retry::NotSent, "the server process is gone");
     let caller = Caller::alone(client_id).uncounted();
     let started = Exchange::start(Arc::clone(child), request, caller, patience).await;
     let mut exchange = started.map_err(|_| gone())?;
@@ -174,6 +172,11 @@ async fn answer_to(
         Some(Err(error)) => Err(error),
         None => Err(gone()),
     }
+}
+
+/// The process ended before it was asked.
+pub(crate) fn gone() -> Error {
+    Error::new(Kind::Died, Origin::Upstream, Retry::NotSent, "the server process is gone")
 }
 
 /// A failure before the handshake was over: nothing was asked of the server yet, so that any

@@ -1,10 +1,7 @@
 //! What a process is asked before it serves modern calls: whether it is modern at all, and what its
 //! tools want repeated in headers.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
-};
+use std::sync::Arc;
 
 use tidegate_protocol::{Envelope, Id};
 use tidegate_service::Error;
@@ -20,7 +17,7 @@ use crate::{
     child::Child,
     demux::Mode,
     exchange::{Caller, Exchange, Patience, Received},
-    legacy::unstarted,
+    legacy::{gone, unstarted},
     params::Params,
     single::{Greeted, Greeting},
 };
@@ -36,18 +33,15 @@ const MAX_PAGES: usize = 64;
 /// How long a server is taken for a legacy one after it has behaved like one.
 const VERDICT_LASTS: Duration = Duration::from_secs(600);
 
-/// The questions, and whether the server has ever answered them.
+/// The questions.
 #[derive(Debug)]
 pub(crate) struct Discovery {
     params: Arc<Params>,
-    /// Silence and death are how servers of the other era receive the question; of one that is
-    /// known to be modern they are failures.
-    is_modern: AtomicBool,
 }
 
 impl Discovery {
     pub(super) const fn new(params: Arc<Params>) -> Self {
-        Self { params, is_modern: AtomicBool::new(false) }
+        Self { params }
     }
 
     /// What the server's tools want repeated in headers. A server that does not say has no such
@@ -72,9 +66,14 @@ impl Discovery {
         let until = Instant::now() + self.params.start_timeout.min(LONGEST_PROBE);
         match answer_to(child, &question, until).await {
             Some(Ok(answer)) => Ok(judge(&answer)),
-            Some(Err(error)) if self.is_modern.load(Ordering::Relaxed) => {
+            Some(Err(error)) if child.host.is_modern() => {
                 child.blame();
                 Err(unstarted(error, child))
+            }
+            // It was gone before it could be asked.
+            None if child.host.is_modern() => {
+                child.blame();
+                Err(unstarted(gone(), child))
             }
             Some(Err(_)) | None => Ok(Verdict::Legacy(legacy_versions())),
         }
@@ -90,7 +89,7 @@ impl Greeting for Discovery {
     async fn greet(&self, child: &Arc<Child>) -> Greeted<Arc<Known>, Arc<[String]>> {
         match self.ask(child).await {
             Ok(Verdict::Modern) => {
-                self.is_modern.store(true, Ordering::Relaxed);
+                child.host.found_modern();
                 child.answered();
                 Greeted::Ready(Arc::new(self.learn(child).await))
             }

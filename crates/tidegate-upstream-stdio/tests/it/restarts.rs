@@ -135,3 +135,27 @@ async fn a_modern_server_that_crashes_at_a_restart_is_not_taken_for_a_legacy_one
     fs::remove_dir_all(&folder).unwrap();
     rig.end().await;
 }
+
+#[tokio::test]
+async fn a_modern_server_that_keeps_crashing_at_its_start_is_down_as_well() {
+    let folder = tempfile::tempdir().unwrap();
+    let broken = folder.path().join("broken");
+    let arguments = ["--exit-while", broken.to_str().unwrap()];
+    let rig = Rig::with(failing(3, Duration::from_secs(60), &arguments));
+    let client = rig.modern();
+    client.tool("pid", json!({})).await;
+    fs::write(&broken, "").unwrap();
+    // The first failure, since it dies young; then two starts.
+    client.error(&client.call(1, "exit", json!({"code": 1}))).await;
+    for _ in 0..2 {
+        let error = client.error(&client.call(1, "pid", json!({}))).await;
+        assert_eq!((error.kind, error.retry), (Kind::Unreachable, Retry::NotSent));
+    }
+    eventually("its being down", || rig.upstream.stats().down).await;
+    let error = client.error(&client.call(1, "pid", json!({}))).await;
+    assert!(error.message().contains("failed to start 3 times in a row"), "{error}");
+    let stats = rig.upstream.stats();
+    assert_eq!((stats.spawned, stats.start_failures), (3, 3));
+    assert_eq!(rig.upstream.last_failure().unwrap().reason, "it ended before it answered");
+    rig.end().await;
+}
