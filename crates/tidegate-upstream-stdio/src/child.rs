@@ -39,7 +39,7 @@ pub(crate) use self::{
 };
 use crate::{
     demux::{Demux, Effects, Mode, Owner, Step},
-    host::Host,
+    host::{HEALTHY, Host, Ordinal},
     params::Params,
     stats::Counters,
 };
@@ -49,6 +49,8 @@ use crate::{
 pub(crate) struct Child {
     pub(crate) host: Arc<Host>,
     pub(crate) params: Arc<Params>,
+    /// Which start it came of.
+    pub(crate) ordinal: Ordinal,
     counters: Arc<Counters>,
     pid: u32,
     mode: Mode,
@@ -66,6 +68,8 @@ pub(crate) struct Child {
     blamed: AtomicBool,
     /// It has answered its first request.
     answered: AtomicBool,
+    /// It has lived well, and was reported so.
+    lived_well: AtomicBool,
     /// The session that it serves alone, as the signal of its end.
     session: SetOnce<CancellationToken>,
     /// The end of what it said on stderr before it died.
@@ -87,7 +91,7 @@ pub(crate) struct State {
 
 impl Child {
     /// The handle to a process of this id, which [`Host`] has started.
-    pub(crate) fn new(host: Arc<Host>, mode: Mode, pid: u32) -> Self {
+    pub(crate) fn new(host: Arc<Host>, mode: Mode, ordinal: Ordinal, pid: u32) -> Self {
         let (params, counters) = (Arc::clone(&host.params), Arc::clone(&host.counters));
         let demux = Demux::new(mode, params.request_timeout, Arc::clone(&counters));
         let state = State {
@@ -100,6 +104,7 @@ impl Child {
         };
         Self {
             params,
+            ordinal,
             staged: Staged::new(Arc::clone(&counters)),
             counters,
             pid,
@@ -113,6 +118,7 @@ impl Child {
             cpu_nanos: AtomicU64::new(0),
             blamed: AtomicBool::new(false),
             answered: AtomicBool::new(false),
+            lived_well: AtomicBool::new(false),
             session: SetOnce::new(),
             last_words: OnceLock::new(),
             host,
@@ -166,10 +172,26 @@ impl Child {
     /// The process has answered its first request.
     pub(crate) fn answered(&self) {
         if !self.answered.swap(true, Ordering::Relaxed) {
-            let born = self.state.lock().usage.born;
-            self.counters.starts.observe(born.elapsed());
-            self.host.answered();
+            self.counters.starts.observe(self.age());
+            self.host.answered(self.ordinal);
         }
+    }
+
+    /// The process has shown that its server is well. Tells so once, so that a long life says
+    /// nothing about starts that failed meanwhile.
+    pub(crate) fn lived_well(&self) {
+        if !self.lived_well.swap(true, Ordering::Relaxed) {
+            self.host.lived_well(self.ordinal);
+        }
+    }
+
+    /// Whether the process has answered and is old enough to trust its server.
+    pub(crate) fn is_healthy(&self) -> bool {
+        self.has_answered() && self.age() >= HEALTHY
+    }
+
+    fn age(&self) -> Duration {
+        self.state.lock().usage.born.elapsed()
     }
 
     /// Whether the process has answered anything.
@@ -185,7 +207,7 @@ impl Child {
             (false, Mode::Session | Mode::Common) => true,
             // What a session does to its own process concerns nobody else.
             (true, Mode::Session) if self.session.get().is_some() => false,
-            (true, _) => self.state.lock().usage.born.elapsed() < crate::host::HEALTHY,
+            (true, _) => self.age() < HEALTHY,
         }
     }
 

@@ -20,7 +20,7 @@ use tracing::warn;
 
 use self::crashes::Crashes;
 pub(crate) use self::{
-    crashes::HEALTHY,
+    crashes::{HEALTHY, Ordinal},
     place::{Ready, Start},
     spawn::Alive,
 };
@@ -158,27 +158,27 @@ impl Host {
     }
 
     /// A process has answered its first request.
-    pub(crate) fn answered(&self) {
-        self.crashes.lock().answered();
+    pub(crate) fn answered(&self, start: Ordinal) {
+        self.crashes.lock().answered(start);
     }
 
     /// A process has lived long enough to trust its server.
-    pub(crate) fn lived_well(&self) {
-        self.crashes.lock().lived_well();
+    pub(crate) fn lived_well(&self, start: Ordinal) {
+        self.crashes.lock().lived_well(start);
     }
 
-    /// A process has ended in a way that says nothing about its server.
-    pub(crate) fn abandoned(&self) {
-        self.crashes.lock().abandoned(Instant::now());
+    /// A start was given up, or its process has ended in a way that says nothing about the server.
+    pub(crate) fn abandoned(&self, start: Ordinal) {
+        self.crashes.lock().abandoned(start, Instant::now());
     }
 
     /// A start has failed, or what it started has died young.
-    pub(crate) fn failed(&self, failure: Failure) {
+    pub(crate) fn failed(&self, start: Ordinal, failure: Failure) {
         let upstream = &self.params.name;
         self.counters.start_failures.increment();
         let mut crashes = self.crashes.lock();
         let was_down = crashes.down().is_some();
-        crashes.failed(Instant::now(), rand::random());
+        crashes.failed(start, Instant::now(), rand::random());
         let (failures, is_down) = (crashes.failures(), crashes.down().is_some());
         drop(crashes);
         if is_down && !was_down {

@@ -24,6 +24,7 @@ use self::{
 };
 use crate::{
     child::{Child, Death, Escalation, EscalationStep, Stage, describe},
+    demux::Mode,
     host::Alive,
     stats::Failure,
     upkeep,
@@ -193,6 +194,9 @@ impl Io {
         if self.measure_at <= now {
             self.measure_at = now + upkeep::measuring(&self.child.params);
             self.measure();
+            if self.child.is_healthy() {
+                self.child.lived_well();
+            }
         }
         if self.fault.as_ref().is_some_and(|(due, _)| *due <= now)
             && let Some((_, death)) = self.fault.take()
@@ -261,17 +265,19 @@ impl Io {
     fn judge(&self, status: &IoResult<ExitStatus>, stopped: bool) {
         let child = &self.child;
         let broken = status.is_err() || !stopped;
+        let in_order = !broken && child.death().as_deref() == Some(&Death::Stopped);
         if (broken || child.is_blamed()) && child.died_young() {
             let reason = match (broken, child.has_answered()) {
                 (false, false) => "it did not answer in time",
                 (true, false) => "it ended before it answered",
                 (_, true) => "it ended soon after it had answered",
             };
-            child.host.failed(Failure::now(reason, child.last_words()));
-        } else if child.has_answered() {
-            child.host.lived_well();
-        } else {
-            child.host.abandoned();
+            child.host.failed(child.ordinal, Failure::now(reason, child.last_words()));
+        } else if !child.has_answered() {
+            child.host.abandoned(child.ordinal);
+        } else if child.is_healthy() || in_order && child.mode() == Mode::Session {
+            // A session is as long as its client wants, and its start was a good one.
+            child.lived_well();
         }
     }
 

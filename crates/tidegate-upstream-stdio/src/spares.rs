@@ -184,7 +184,7 @@ impl Spares {
         let profile = self.state.lock().most_wanted();
         let Some(profile) = profile else {
             // It was asked nothing, and says nothing about a server that is down.
-            self.host.abandoned();
+            self.host.abandoned(lease.child().ordinal);
             self.keep(Spare { lease, greeted: None });
             return true;
         };

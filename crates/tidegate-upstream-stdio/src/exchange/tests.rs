@@ -13,7 +13,7 @@ use super::{Caller, Exchange, Patience};
 use crate::{
     child::{Child, Death, Refused},
     demux::{Mode, Owner},
-    host::Host,
+    host::{Host, Ordinal},
     params::Params,
     stats::Counters,
 };
@@ -39,7 +39,7 @@ impl Stage {
         let mode = if era == Era::Legacy { Mode::Session } else { Mode::Modern };
         let host = Arc::new(Host::new(params, Spawner::new(), Tasks::default()));
         let counters = Arc::clone(&host.counters);
-        let child = Child::new(host, mode, 0);
+        let child = Child::new(host, mode, Ordinal::default(), 0);
         Self { child: Arc::new(child), counters, era }
     }
 

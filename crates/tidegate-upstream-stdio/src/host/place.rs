@@ -6,17 +6,25 @@ use tidegate_pool::{CheckoutError, Pass};
 use tidegate_service::{Error, Kind, Origin, Retry};
 use tokio::time::{Instant, sleep_until};
 
-use super::{Host, crashes::Next};
+use super::{
+    Host,
+    crashes::{Next, Ordinal},
+};
 use crate::{child::Lease, demux::Mode, exchange::waited};
 
 /// Permission to start one process. Dropped unused, it says so.
 pub(crate) struct Start<'a> {
     host: &'a Arc<Host>,
+    ordinal: Ordinal,
     pass: Option<Pass>,
 }
 
 /// The permission to try a server, before there is a place.
-pub(crate) struct Ready<'a>(Option<&'a Host>);
+pub(crate) struct Ready<'a> {
+    /// `None` once there is a place.
+    host: Option<&'a Host>,
+    ordinal: Ordinal,
+}
 
 impl Host {
     /// Waits until the server may be started, at most until then.
@@ -30,7 +38,7 @@ impl Host {
         loop {
             let next = self.crashes.lock().next(Instant::now());
             match next {
-                Next::Start => return Ok(Ready(Some(self))),
+                Next::Start(ordinal) => return Ok(Ready { host: Some(self), ordinal }),
                 Next::Wait(moment) if moment <= until => {
                     tokio::select! {
                         () = sleep_until(moment) => (),
@@ -45,7 +53,10 @@ impl Host {
     /// The permission to start the server, if there is no reason to wait.
     pub(crate) fn ready_now(&self) -> Option<Ready<'_>> {
         let next = self.crashes.lock().next(Instant::now());
-        (next == Next::Start).then_some(Ready(Some(self)))
+        match next {
+            Next::Start(ordinal) => Some(Ready { host: Some(self), ordinal }),
+            Next::Wait(_) | Next::Down(_) => None,
+        }
     }
 
     /// Takes a place in the order of arrival.
@@ -99,7 +110,7 @@ impl Host {
                 let seconds = (until - Instant::now()).as_secs_f64().ceil();
                 format!("the next try is in {seconds} s")
             }
-            Next::Down(None) | Next::Start => "one more try is under way".to_owned(),
+            Next::Down(None) | Next::Start(_) => "one more try is under way".to_owned(),
         };
         let message =
             format!("the server process failed to start {failures} times in a row; {again}");
@@ -115,8 +126,8 @@ impl Host {
 impl<'a> Ready<'a> {
     /// The permission with a place.
     pub(crate) fn with(mut self, host: &'a Arc<Host>, pass: Pass) -> Start<'a> {
-        self.0 = None;
-        Start { host, pass: Some(pass) }
+        self.host = None;
+        Start { host, ordinal: self.ordinal, pass: Some(pass) }
     }
 }
 
@@ -128,15 +139,15 @@ impl Start<'_> {
     pub(crate) fn spawn(mut self, mode: Mode) -> Result<Lease, Error> {
         // What becomes of the process is told from here on by itself.
         let Some(pass) = self.pass.take() else { return Err(self.host.draining()) };
-        let spawned = self.host.spawn(mode, pass);
+        let spawned = self.host.spawn(mode, self.ordinal, pass);
         spawned.map(Lease::new).map_err(|error| error.into_error(&self.host.params.name))
     }
 }
 
 impl Drop for Ready<'_> {
     fn drop(&mut self) {
-        if let Some(host) = self.0 {
-            host.abandoned();
+        if let Some(host) = self.host {
+            host.abandoned(self.ordinal);
         }
     }
 }
@@ -144,7 +155,7 @@ impl Drop for Ready<'_> {
 impl Drop for Start<'_> {
     fn drop(&mut self) {
         if self.pass.is_some() {
-            self.host.abandoned();
+            self.host.abandoned(self.ordinal);
         }
     }
 }

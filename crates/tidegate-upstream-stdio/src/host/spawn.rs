@@ -10,7 +10,7 @@ use tidegate_process::{Limits, Spec};
 use tidegate_service::{Error, Kind, OnError, Origin, Retry};
 use tokio::sync::watch;
 
-use super::Host;
+use super::{Host, crashes::Ordinal};
 use crate::{
     child::Child,
     demux::Mode,
@@ -43,21 +43,27 @@ impl Host {
     pub(super) fn spawn(
         self: &Arc<Self>,
         mode: Mode,
+        ordinal: Ordinal,
         place: Pass,
     ) -> Result<Arc<Child>, SpawnError> {
-        let spawned = self.start(mode, place);
+        let spawned = self.start(mode, ordinal, place);
         match &spawned {
-            Err(SpawnError::Stopping) => self.abandoned(),
+            Err(SpawnError::Stopping) => self.abandoned(ordinal),
             Err(error) => {
                 self.counters.spawn_failed.increment();
-                self.failed(Failure::now(error.reason(), None));
+                self.failed(ordinal, Failure::now(error.reason(), None));
             }
             Ok(_) => (),
         }
         spawned
     }
 
-    fn start(self: &Arc<Self>, mode: Mode, place: Pass) -> Result<Arc<Child>, SpawnError> {
+    fn start(
+        self: &Arc<Self>,
+        mode: Mode,
+        ordinal: Ordinal,
+        place: Pass,
+    ) -> Result<Arc<Child>, SpawnError> {
         if self.closing.is_cancelled() {
             return Err(SpawnError::Stopping);
         }
@@ -66,7 +72,7 @@ impl Host {
         // From here on a drop kills the whole tree.
         let (process, pipes) = self.spawner.spawn(&self.spec()?).map_err(SpawnError::Os)?;
         self.counters.spawned.increment();
-        let child = Arc::new(Child::new(Arc::clone(self), mode, process.pid()));
+        let child = Arc::new(Child::new(Arc::clone(self), mode, ordinal, process.pid()));
         self.roll.lock().push(Arc::downgrade(&child));
         let io = Io::new(Arc::clone(&child), process, pipes, alive);
         self.tasks.spawn("stdio process", OnError::Log, async move {

@@ -159,3 +159,43 @@ async fn a_modern_server_that_keeps_crashing_at_its_start_is_down_as_well() {
     assert_eq!(rig.upstream.last_failure().unwrap().reason, "it ended before it answered");
     rig.end().await;
 }
+
+/// What becomes of a process says something about its own start, and nothing about later ones.
+#[tokio::test]
+async fn a_session_from_before_that_ends_well_does_not_bring_a_server_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let broken = folder.path().join("broken");
+    let arguments = ["--exit-while", broken.to_str().unwrap()];
+    let rig = Rig::with(failing(2, Duration::from_secs(60), &arguments));
+    let client = rig.client().await;
+    fs::write(&broken, "").unwrap();
+    for _ in 0..2 {
+        rig.stranger().error(&initialize()).await;
+    }
+    eventually("its being down", || rig.upstream.stats().down).await;
+    client.tool("pid", json!({})).await;
+    drop(client);
+    eventually("the end of the session's process", || rig.upstream.stats().running == 0).await;
+    assert!(rig.upstream.stats().down);
+    rig.stranger().error(&initialize()).await;
+    assert_eq!(rig.upstream.stats().spawned, 3, "nobody tries it before its time");
+    rig.end().await;
+}
+
+/// The handshakes of sessions that ended in order are good starts, however short the sessions.
+#[tokio::test]
+async fn good_starts_between_bad_ones_keep_a_server_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let broken = folder.path().join("broken");
+    let arguments = ["--exit-while", broken.to_str().unwrap()];
+    let rig = Rig::with(failing(2, Duration::from_secs(60), &arguments));
+    for _ in 0..3 {
+        fs::write(&broken, "").unwrap();
+        rig.stranger().error(&initialize()).await;
+        fs::remove_file(&broken).unwrap();
+        drop(rig.client().await);
+        eventually("reaping", || rig.upstream.stats().running == 0).await;
+        assert!(!rig.upstream.stats().down);
+    }
+    rig.end().await;
+}
