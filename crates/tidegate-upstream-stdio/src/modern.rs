@@ -13,7 +13,7 @@ use std::{sync::Arc, time::Duration};
 
 use http::{HeaderMap, StatusCode};
 use tidegate_protocol::{Envelope, Kind as MessageKind, Refusal, rpc};
-use tidegate_service::{Body, Cx, Error, Kind, Operation, Reply};
+use tidegate_service::{Body, Cx, Error, Kind, Operation, Origin, Reply, Retry};
 use tokio::time::Instant;
 
 use self::{greeting::Discovery, mirrored::Mirrored, verdict::supported_list};
@@ -33,10 +33,13 @@ const RELEARN_AFTER: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct Modern(Arc<Single<Discovery>>);
 
-/// What is known of the server's tools, and since when.
+/// What is known of the server's tools.
 #[derive(Debug)]
 pub(crate) struct Known {
-    mirrored: Mirrored,
+    mirrored: Arc<Mirrored>,
+    /// These are all its tools: it listed them, to the end, when it was asked last.
+    complete: bool,
+    /// When it was asked last.
     at: Instant,
 }
 
@@ -99,7 +102,7 @@ impl Modern {
                 Found::Ready(child, known) => (child, known),
                 Found::Unfit(supported) => return Ok(decline(&request, &supported)),
             };
-            if let Err(refusal) = self.check(&child, known, headers, &request).await {
+            if let Some(refusal) = self.check(&child, known, headers, &request).await? {
                 return Ok(refuse(&request, &refusal));
             }
             match Exchange::start(child, &request, caller.clone(), patience).await {
@@ -114,30 +117,46 @@ impl Modern {
     }
 
     /// Checks the headers of a tool call against its arguments. What is known of the tools may be
-    /// out of date, so a call is refused only by what the server says now.
+    /// out of date, so a call is refused only by what the server says now, or by what it said last
+    /// if it says nothing now.
+    ///
+    /// # Errors
+    /// When there is nothing to check by.
     async fn check(
         &self,
         child: &Arc<Child>,
-        known: Arc<Known>,
+        mut known: Arc<Known>,
         headers: &HeaderMap,
         request: &Envelope,
-    ) -> Result<(), Refusal> {
+    ) -> Result<Option<Refusal>, Error> {
         if request.method().as_deref() != Some("tools/call") {
-            return Ok(());
+            return Ok(None);
         }
-        match known.mirrored.check(headers, request) {
-            Ok(()) if known.mirrored.knows(request) => Ok(()),
-            // So that calls of tools that do not exist cost the server no more than that.
-            checked if known.at.elapsed() < RELEARN_AFTER => checked,
-            Ok(()) | Err(_) => self.relearn(child).await.mirrored.check(headers, request),
+        let mut checked = known.check(headers, request);
+        // Not too often, so that calls of tools that do not exist cost the server no more than that.
+        if !matches!(checked, Checked::True) && known.at.elapsed() >= RELEARN_AFTER {
+            known = self.relearn(child).await;
+            checked = known.check(headers, request);
+        }
+        match checked {
+            Checked::True | Checked::NoTool => Ok(None),
+            Checked::False(refusal) => Ok(Some(refusal)),
+            // It takes no call, which will go to the next one and be checked there.
+            Checked::Unlisted if !child.is_up() => Ok(None),
+            Checked::Unlisted => {
+                let message = "the server did not list its tools, \
+                               so that the headers of the call cannot be checked";
+                let error = Error::new(Kind::Protocol, Origin::Upstream, Retry::NotSent, message);
+                Err(error.at(&self.host().params.name))
+            }
         }
     }
 
     /// Asks for the tools again and notes them for all.
     async fn relearn(&self, child: &Arc<Child>) -> Arc<Known> {
-        let learned = Arc::new(self.0.greeting.learn(child).await);
-        self.0.note(child, Arc::clone(&learned));
-        learned
+        let known = Arc::new(self.0.greeting.learn(child).await);
+        self.0.note(child, Arc::clone(&known));
+        known
     }
 
     /// Modern clients have nothing to notify a server of, and over HTTP not even a cancellation,
@@ -152,6 +171,27 @@ impl Modern {
                     fx.lines.push(note.bytes().clone());
                 }
             });
+        }
+    }
+}
+
+/// What the headers of a tool call are, by what is known of the tools.
+enum Checked {
+    True,
+    False(Refusal),
+    /// There is no such tool, as the server will say itself.
+    NoTool,
+    /// Nobody knows what the tool wants repeated.
+    Unlisted,
+}
+
+impl Known {
+    fn check(&self, headers: &HeaderMap, call: &Envelope) -> Checked {
+        match self.mirrored.check(headers, call) {
+            Err(refusal) => Checked::False(refusal),
+            Ok(()) if self.mirrored.knows(call) => Checked::True,
+            Ok(()) if self.complete => Checked::NoTool,
+            Ok(()) => Checked::Unlisted,
         }
     }
 }

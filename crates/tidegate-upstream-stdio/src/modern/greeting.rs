@@ -3,7 +3,8 @@
 
 use std::sync::Arc;
 
-use tidegate_protocol::{Envelope, Id};
+use parking_lot::Mutex;
+use tidegate_protocol::{Envelope, Id, rpc};
 use tidegate_service::Error;
 use tokio::time::{Duration, Instant};
 use tracing::info;
@@ -33,32 +34,54 @@ const MAX_PAGES: usize = 64;
 /// How long a server is taken for a legacy one after it has behaved like one.
 const VERDICT_LASTS: Duration = Duration::from_secs(600);
 
-/// The questions.
+/// The questions, and what the server said last.
 #[derive(Debug)]
 pub(crate) struct Discovery {
     params: Arc<Params>,
+    /// The tools that it listed last, whichever process was asked.
+    tools: Mutex<Arc<Mirrored>>,
 }
 
 impl Discovery {
-    pub(super) const fn new(params: Arc<Params>) -> Self {
-        Self { params }
+    pub(super) fn new(params: Arc<Params>) -> Self {
+        Self { params, tools: Mutex::default() }
     }
 
-    /// What the server's tools want repeated in headers. A server that does not say has no such
-    /// tools.
+    /// Asks what the server's tools want repeated in headers. Where it does not say, what it said
+    /// last holds.
     pub(super) async fn learn(&self, child: &Arc<Child>) -> Known {
+        let listed = self.list(child).await;
+        let at = Instant::now();
+        let mut last = self.tools.lock();
+        let complete = match listed {
+            Some((mirrored, complete)) => {
+                *last = Arc::new(mirrored);
+                complete
+            }
+            None => false,
+        };
+        Known { mirrored: Arc::clone(&last), complete, at }
+    }
+
+    /// The tools, and whether these are all.
+    async fn list(&self, child: &Arc<Child>) -> Option<(Mirrored, bool)> {
         let mut mirrored = Mirrored::default();
         let until = Instant::now() + self.params.start_timeout.min(LONGEST_LISTING);
         let mut cursor = None;
         for _ in 0..MAX_PAGES {
-            let Some(request) = listing(cursor.as_deref()) else { break };
-            let Some(Ok(answer)) = answer_to(child, &request, until).await else { break };
-            cursor = answer.result().and_then(|result| mirrored.learn(result));
+            let request = listing(cursor.as_deref())?;
+            let answer = answer_to(child, &request, until).await?.ok()?;
+            match (answer.result(), answer.error_code()) {
+                (Some(page), _) => cursor = mirrored.learn(page),
+                // A server without tools.
+                (None, Some(rpc::code::METHOD_NOT_FOUND)) if cursor.is_none() => (),
+                (None, _) => return None,
+            }
             if cursor.is_none() {
-                break;
+                return Some((mirrored, true));
             }
         }
-        Known { mirrored, at: Instant::now() }
+        Some((mirrored, false))
     }
 
     async fn ask(&self, child: &Arc<Child>) -> Result<Verdict, Error> {

@@ -10,6 +10,7 @@
 mod abandon;
 mod faults;
 mod lifecycle;
+mod mirrored;
 mod places;
 mod recycling;
 mod restarts;

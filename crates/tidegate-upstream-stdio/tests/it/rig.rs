@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, ffi::OsString, future::Future, time::Duration};
 
 use futures_util::StreamExt as _;
+use http::HeaderMap;
 use serde_json::{Value, json};
 use tidegate_process::Spawner;
 use tidegate_protocol::{Envelope, Era};
@@ -30,6 +31,7 @@ pub(crate) struct Client {
     era: Era,
     pub(crate) session: Option<Session>,
     pub(crate) deadline: Option<Duration>,
+    pub(crate) headers: HeaderMap,
 }
 
 pub(crate) fn params(arguments: &[&str]) -> Params {
@@ -66,6 +68,7 @@ impl Rig {
             era: Era::Legacy,
             session: Some(Session::new("a-session-of-a-test")),
             deadline: None,
+            headers: HeaderMap::new(),
         }
     }
 
@@ -122,6 +125,7 @@ impl Client {
     ) -> impl Future<Output = Result<Reply, Error>> + use<> {
         let mut cx = Cx::new(self.era);
         cx.session.clone_from(&self.session);
+        cx.headers.clone_from(&self.headers);
         cx.deadline = self.deadline.map(|wait| Instant::now() + wait);
         self.upstream.clone().oneshot(Call { operation, cx })
     }

@@ -17,6 +17,7 @@
 //! | `--exit-at-start CODE` | ends at once, after a line on stderr |
 //! | `--exit-while FILE` | the same, as long as the file exists |
 //! | `--no-ack-while FILE` | acknowledges no subscription, as long as the file exists |
+//! | `--tools-as FILE` | `silent` or `unknown` in the file is what `tools/list` gets |
 //! | `--start-delay MS` | takes its time before it reads anything |
 //! | `--garbage-at-start` | prints lines that are no JSON first |
 //! | `--stderr-flood` | writes to stderr without end |

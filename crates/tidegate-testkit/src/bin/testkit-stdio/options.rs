@@ -1,7 +1,7 @@
 //! What the command line asks for.
 
 use std::{
-    env, io,
+    env, fs, io,
     io::Write as _,
     os::unix::process::CommandExt as _,
     path::PathBuf,
@@ -26,6 +26,7 @@ pub(crate) struct Options {
     exit_at_start: Option<u8>,
     exit_while: Option<PathBuf>,
     pub(crate) no_ack_while: Option<PathBuf>,
+    tools_as: Option<PathBuf>,
     start_delay: Duration,
     garbage_at_start: bool,
     stderr_flood: bool,
@@ -56,6 +57,7 @@ impl Options {
                 }
                 "--exit-while" => options.exit_while = words.next().map(PathBuf::from),
                 "--no-ack-while" => options.no_ack_while = words.next().map(PathBuf::from),
+                "--tools-as" => options.tools_as = words.next().map(PathBuf::from),
                 "--start-delay" => {
                     let milliseconds = words.next().and_then(|text| text.parse().ok());
                     options.start_delay = Duration::from_millis(milliseconds.unwrap_or_default());
@@ -66,6 +68,12 @@ impl Options {
             }
         }
         options
+    }
+
+    /// What `tools/list` gets now; nothing where it is answered.
+    pub(crate) fn tools_as(&self) -> String {
+        let file = self.tools_as.as_ref();
+        file.and_then(|file| fs::read_to_string(file).ok()).unwrap_or_default()
     }
 
     /// An ignored signal stays ignored across exec, and a shell can ignore one without `unsafe`.

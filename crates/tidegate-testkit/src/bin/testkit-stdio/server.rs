@@ -90,7 +90,11 @@ impl Server {
             "logging/setLevel" | "resources/subscribe" | "resources/unsubscribe" if !modern => {
                 self.result(id, json!({}));
             }
-            "tools/list" => self.result(id, tools::list()),
+            "tools/list" => match self.options.tools_as().as_str() {
+                "silent" => (),
+                "unknown" => self.fail(id, -32601, "method not found"),
+                _ => self.result(id, tools::list()),
+            },
             "tools/call" => tools::call(self, id, params),
             "subscriptions/listen" if modern => self.listen(id, params),
             "tasks/result" => tools::task_result(self, id, params),

@@ -3,6 +3,7 @@
 //! | tool | arguments | does |
 //! |---|---|---|
 //! | `echo` | anything; `delay_ms`, `progress`, `answers` | returns its arguments, see [`echo`] |
+//! | `marked` | `region` | the same; a modern HTTP client repeats `region` in a header |
 //! | `hang` | | never answers |
 //! | `block` | `ms` | stops reading for a while, then answers |
 //! | `ask` | `method`, `params`, `cancel` | asks the client, returns the client's answer |
@@ -64,14 +65,18 @@ pub(crate) fn list() -> Value {
         "close_stdout",
     ];
     let tool = |name| json!({"name": name, "inputSchema": {"type": "object"}});
-    json!({"tools": names.map(tool)})
+    let mut tools: Vec<Value> = names.map(tool).into();
+    let region = json!({"type": "string", "x-mcp-header": "Region"});
+    tools.push(json!({"name": "marked",
+        "inputSchema": {"type": "object", "properties": {"region": region}}}));
+    json!({"tools": tools})
 }
 
 pub(crate) fn call(server: &mut Server, id: &Value, params: &Value) {
     let arguments = &params["arguments"];
     let number = |name: &str| arguments[name].as_u64().unwrap_or_default();
     let result = match params["name"].as_str().unwrap_or_default() {
-        "echo" => return echo(server, id, params),
+        "echo" | "marked" => return echo(server, id, params),
         "hang" => return,
         "block" => {
             server.pipe.flush();
