@@ -58,6 +58,8 @@ pub(crate) struct Io {
     fault: Option<(Instant, Death)>,
     /// When to look how much the tree uses.
     measure_at: Instant,
+    /// Everybody was told of the end.
+    seen_out: bool,
     // Last: whoever waits for zero may rely on everything above being gone.
     _alive: Alive,
 }
@@ -77,6 +79,7 @@ impl Io {
             escalation,
             fault: None,
             measure_at: Instant::now() + upkeep::FIRST_LOOK,
+            seen_out: false,
             child,
             _alive: alive,
         }
@@ -244,6 +247,19 @@ impl Io {
         self.end_session();
         self.judge(&status, stopped);
         self.report(status, stopped);
+        self.seen_out = true;
+    }
+
+    /// The task ends before the process, which dies with it: the runtime is gone, or there is a
+    /// mistake in here. Nobody may wait for what does not come any more.
+    fn give_up(&self) {
+        let child = &self.child;
+        child.close();
+        child.die(&Arc::new(Death::Stopped));
+        self.end_session();
+        child.host.abandoned(child.ordinal);
+        child.counters().exit_stopped.increment();
+        warn!(upstream = %child.params.name, pid = self.pid, "server process given up");
     }
 
     fn measure(&self) {
@@ -316,6 +332,9 @@ async fn session_over(child: &Child) {
 
 impl Drop for Io {
     fn drop(&mut self) {
+        if !self.seen_out {
+            self.give_up();
+        }
         self.child.enter(Stage::Gone);
     }
 }

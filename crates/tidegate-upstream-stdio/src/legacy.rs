@@ -76,7 +76,10 @@ async fn send(
         seat.cancel(&message);
         return Ok(Reply::accepted());
     }
+    let introduces = message.method().as_deref() == Some("notifications/initialized");
     match seat.place(spares, session, patience).await? {
+        // It was said for the client when the session moved.
+        Place::Own(_) if introduces && seat.was_introduced() => Ok(Reply::accepted()),
         Place::Own(process) => process.send(message, patience).await,
         Place::Common(common, owner) => common.send(owner, message, patience).await,
     }

@@ -40,6 +40,8 @@ pub(crate) struct Spares {
     state: Mutex<State>,
     /// One is missing, as far as somebody has noticed.
     wanted: Arc<Notify>,
+    /// Somebody needs the place of the one that is being made.
+    needed: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -82,7 +84,7 @@ struct Making<'a>(&'a Spares);
 
 impl Spares {
     pub(crate) fn new(host: Arc<Host>) -> Self {
-        Self { host, state: Mutex::default(), wanted: Arc::default() }
+        Self { host, state: Mutex::default(), wanted: Arc::default(), needed: Notify::new() }
     }
 
     /// Takes a spare for a client with this handshake, and remembers the client.
@@ -178,8 +180,11 @@ impl Spares {
         }
     }
 
-    /// Makes a started process ready. `false` if that failed, and would fail again.
+    /// Makes a started process ready. `false` if that failed, and would fail again, or somebody
+    /// needed its place first.
     async fn greet(&self, lease: Lease) -> bool {
+        // Made before it can be seen that there is one.
+        let needed = self.needed.notified();
         let _making = Making::begin(self);
         let profile = self.state.lock().most_wanted();
         let Some(profile) = profile else {
@@ -189,23 +194,39 @@ impl Spares {
             return true;
         };
         let Some(request) = profile.request() else { return false };
+        // Whoever came to wait meanwhile could not see it.
+        let missed = self.host.gate.stats().waiting > 0;
         let limit = self.host.params.start_timeout;
-        let greeted = timeout(limit, greet(lease.child(), &request, Id::from_u64(0), limit)).await;
+        let greeting = timeout(limit, greet(lease.child(), &request, Id::from_u64(0), limit));
+        let displaced = async {
+            if !missed {
+                needed.await;
+            }
+        };
+        let greeted = tokio::select! {
+            biased;
+            () = displaced => None,
+            greeted = greeting => Some(greeted),
+        };
         match greeted {
-            Ok(Ok(answer)) if answer.kind() == MessageKind::Response => {
+            None => {
+                self.host.counters.recycled_displaced.increment();
+                false
+            }
+            Some(Ok(Ok(answer))) if answer.kind() == MessageKind::Response => {
                 self.keep(Spare { lease, greeted: Some(Greeted { profile, answer }) });
                 true
             }
             // The server does not like such clients; each will hear it for itself.
-            Ok(Ok(_)) => {
+            Some(Ok(Ok(_))) => {
                 self.state.lock().profiles.retain(|other| *other != profile);
                 false
             }
-            Ok(Err(error)) => {
+            Some(Ok(Err(error))) => {
                 debug!(error = %error.chain(), "no spare process");
                 false
             }
-            Err(_elapsed) => {
+            Some(Err(_elapsed)) => {
                 lease.child().blame();
                 false
             }
@@ -229,11 +250,15 @@ impl Spares {
         Some(state.ready.remove(at).lease)
     }
 
-    /// Ends the oldest spare for somebody who needs its place.
+    /// Ends the oldest spare for somebody who needs its place, or the one that is being made.
     fn make_way(&self) {
         let mut state = self.state.lock();
         let oldest = (!state.ready.is_empty()).then(|| state.ready.remove(0));
         drop(state);
+        if oldest.is_none() {
+            // It is lost on all but the one that is being made.
+            self.needed.notify_waiters();
+        }
         self.displace(oldest);
     }
 

@@ -37,9 +37,6 @@ impl Child {
         self.check_capacity()?;
         let max_calls = self.params.max_calls.filter(|_| opening.counts);
         let open = |state: &mut State| {
-            if state.retiring {
-                return Err(Refused::Gone);
-            }
             if opening.counts {
                 state.usage.used(opening.now);
             } else {
@@ -49,7 +46,7 @@ impl Child {
             state.queue.push(line);
             Ok(max_calls.is_some_and(|max| state.usage.uses >= max))
         };
-        let spent = self.enqueue(line.len(), until, open).await??;
+        let spent = self.enqueue_while(|state| !state.retiring, line.len(), until, open).await??;
         if spent && self.retire() {
             self.counters.recycled_calls.increment();
         }
@@ -66,8 +63,19 @@ impl Child {
         until: Instant,
         act: impl FnOnce(&mut State) -> R,
     ) -> Result<R, Refused> {
+        self.enqueue_while(|_| true, length, until, act).await
+    }
+
+    /// The same for what is of no use any more once the process does not take it.
+    async fn enqueue_while<R>(
+        &self,
+        takes: impl Fn(&State) -> bool,
+        length: usize,
+        until: Instant,
+        act: impl FnOnce(&mut State) -> R,
+    ) -> Result<R, Refused> {
         let mut act = Some(act);
-        if let Some(done) = self.try_enqueue(length, &mut act)? {
+        if let Some(done) = self.try_enqueue(&takes, length, &mut act)? {
             return Ok(done);
         }
         let started = Instant::now();
@@ -75,7 +83,7 @@ impl Child {
         loop {
             // Made before the look, so that room that comes after the look is noticed.
             let room = self.room.notified();
-            if let Some(done) = self.try_enqueue(length, &mut act)? {
+            if let Some(done) = self.try_enqueue(&takes, length, &mut act)? {
                 return Ok(done);
             }
             if timeout_at(until, room).await.is_err() {
@@ -99,11 +107,12 @@ impl Child {
 
     fn try_enqueue<R>(
         &self,
+        takes: impl Fn(&State) -> bool,
         length: usize,
         act: &mut Option<impl FnOnce(&mut State) -> R>,
     ) -> Result<Option<R>, Refused> {
         let mut state = self.state.lock();
-        if state.is_gone() {
+        if state.is_gone() || !takes(&state) {
             return Err(Refused::Gone);
         }
         if !state.queue.has_room(length) {

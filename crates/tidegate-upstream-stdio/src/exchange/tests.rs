@@ -11,7 +11,7 @@ use tokio::time::{self, Instant};
 
 use super::{Caller, Exchange, Patience};
 use crate::{
-    child::{Child, Death, Refused},
+    child::{Child, Death, Refused, State},
     demux::{Mode, Owner},
     host::{Host, Ordinal},
     params::Params,
@@ -239,6 +239,32 @@ async fn death_reaches_callers_who_wait_for_room_as_not_sent() {
     assert!(matches!(second.await, Err(Refused::Gone)));
     assert_eq!(first.await.expect_err("it died").kind, Kind::Protocol);
     assert!(stage.reads().is_empty(), "nothing is kept for the dead");
+}
+
+/// The next process takes it, and this one may not read for a long time.
+#[tokio::test(start_paused = true)]
+async fn requests_do_not_wait_for_room_in_a_process_that_takes_none_any_more() {
+    let stage = Stage::new(Era::Legacy, 4);
+    let large =
+        json!({"jsonrpc": "2.0", "id": 1, "method": "m", "params": {"x": "y".repeat(900_000)}});
+    let mut first = pin!(stage.send(&large, None));
+    assert!((&mut first).now_or_never().is_none());
+    let request = Envelope::parse(Bytes::from(large.to_string())).unwrap();
+    let patience = Patience { silence: SILENCE, deadline: None };
+    let caller = Caller::alone(Id::from_u64(2));
+    let mut second = pin!(Exchange::start(Arc::clone(&stage.child), &request, caller, patience));
+    assert!((&mut second).now_or_never().is_none());
+    // What the client answers may be what the requests in flight wait for.
+    let answer = |state: &mut State| state.queue.push(b"{}");
+    let until = Instant::now() + SILENCE;
+    let mut answer = pin!(stage.child.enqueue(900_000, until, answer));
+    assert!((&mut answer).now_or_never().is_none());
+    stage.child.retire();
+    assert!(matches!(second.now_or_never(), Some(Err(Refused::Gone))));
+    assert!((&mut answer).now_or_never().is_none());
+    assert_eq!(stage.reads().len(), 1);
+    stage.child.made_room();
+    assert!(matches!(answer.now_or_never(), Some(Ok(()))));
 }
 
 #[tokio::test(start_paused = true)]

@@ -64,11 +64,11 @@ impl Host {
         ordinal: Ordinal,
         place: Pass,
     ) -> Result<Arc<Child>, SpawnError> {
+        // Counted before the look, so that a stop that begins after it waits for this process.
+        let alive = Alive::new(self, place);
         if self.closing.is_cancelled() {
             return Err(SpawnError::Stopping);
         }
-        // Counted first, so that a stop that begins now waits for this process.
-        let alive = Alive::new(self, place);
         // From here on a drop kills the whole tree.
         let (process, pipes) = self.spawner.spawn(&self.spec()?).map_err(SpawnError::Os)?;
         self.counters.spawned.increment();

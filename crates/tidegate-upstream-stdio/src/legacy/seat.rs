@@ -52,6 +52,11 @@ impl Seat {
         Self { shared: Some(Shared { common, owner, handshake }), own: OnceCell::new() }
     }
 
+    /// Whether a process of its own was, or will be, introduced to the session by the proxy.
+    pub(crate) const fn was_introduced(&self) -> bool {
+        self.shared.is_some()
+    }
+
     /// Whether messages can still reach the server, as far as is known.
     pub(crate) fn is_alive(&self) -> bool {
         match self.own.get() {

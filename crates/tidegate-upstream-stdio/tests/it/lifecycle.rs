@@ -160,6 +160,7 @@ fn a_runtime_that_ends_without_a_stop_leaves_no_process() {
     drop(runtime);
     let waiter = Builder::new_current_thread().enable_all().build().unwrap();
     waiter.block_on(eventually("the end of the group", || procs::in_group(group).is_empty()));
+    assert!(client.session.as_ref().unwrap().is_ended(), "its process was all there was of it");
     drop(client);
     assert_eq!(rig.upstream.stats().running, 0);
 }

@@ -277,3 +277,22 @@ async fn a_move_that_is_given_up_is_begun_anew_and_does_not_end_the_session() {
     process(&client).await;
     rig.end().await;
 }
+
+/// A session that moves is introduced by the proxy, and its client may say the same only then.
+#[tokio::test]
+async fn a_server_is_told_once_that_a_session_that_moved_is_initialized() {
+    let rig = shared(Sharing::Auto);
+    let late = rig.stranger();
+    late.ask(&initialize()).await;
+    let other = rig.client().await;
+    other.ask(&other.call(1, "ask", json!({"method": "roots/list"}))).await;
+    assert!(rig.upstream.moved().is_some());
+    late.tell(&json!({"jsonrpc": "2.0", "method": "notifications/initialized"})).await;
+    let other_note = json!({"jsonrpc": "2.0", "method": "notifications/roots/list_changed"});
+    late.tell(&other_note).await;
+    let seen = late.tool("seen", json!({})).await;
+    let methods: Vec<_> =
+        seen["seen"].as_array().unwrap().iter().map(|note| note["method"].clone()).collect();
+    assert_eq!(methods, ["notifications/initialized", "notifications/roots/list_changed"]);
+    rig.end().await;
+}

@@ -127,3 +127,29 @@ async fn sessions_that_share_a_process_need_no_spares_until_they_move() {
     spares(&rig, 1).await;
     rig.end().await;
 }
+
+#[tokio::test]
+async fn a_spare_in_the_making_makes_way_as_well() {
+    let folder = tempfile::tempdir().unwrap();
+    let stall = folder.path().join("stall");
+    let mut params = ready(1, &["--stall-while", stall.to_str().unwrap()]);
+    params.max_processes = NonZeroU32::new(3).unwrap();
+    let rig = Rig::with(params);
+    let _one = rig.client().await;
+    greeted(&rig, 2).await;
+    std::fs::write(&stall, "").unwrap();
+    // This one takes the spare, and the next does not answer.
+    let _two = rig.client().await;
+    eventually("the next spare", || rig.upstream.stats().states.starting == 1).await;
+    let displaced = async {
+        eventually("its end", || rig.upstream.stats().recycled.displaced == 1).await;
+        assert_eq!(rig.upstream.stats().starts.count(), 2);
+        std::fs::remove_file(&stall).unwrap();
+    };
+    // Another kind of client, which no spare is for.
+    let (three, ()) = tokio::join!(rig.able(json!({"sampling": {}})), displaced);
+    three.tool("pid", json!({})).await;
+    let stats = rig.upstream.stats();
+    assert_eq!((stats.running, stats.recycled.displaced, stats.start_failures), (3, 1, 0));
+    rig.end().await;
+}

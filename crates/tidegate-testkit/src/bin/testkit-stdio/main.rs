@@ -18,6 +18,7 @@
 //! | `--exit-while FILE` | the same, as long as the file exists |
 //! | `--no-ack-while FILE` | acknowledges no subscription, as long as the file exists |
 //! | `--tools-as FILE` | `silent` or `unknown` in the file is what `tools/list` gets |
+//! | `--stall-while FILE` | does not read anything, as long as the file exists |
 //! | `--start-delay MS` | takes its time before it reads anything |
 //! | `--garbage-at-start` | prints lines that are no JSON first |
 //! | `--stderr-flood` | writes to stderr without end |

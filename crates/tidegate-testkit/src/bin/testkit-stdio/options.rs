@@ -27,6 +27,7 @@ pub(crate) struct Options {
     exit_while: Option<PathBuf>,
     pub(crate) no_ack_while: Option<PathBuf>,
     tools_as: Option<PathBuf>,
+    stall_while: Option<PathBuf>,
     start_delay: Duration,
     garbage_at_start: bool,
     stderr_flood: bool,
@@ -58,6 +59,7 @@ impl Options {
                 "--exit-while" => options.exit_while = words.next().map(PathBuf::from),
                 "--no-ack-while" => options.no_ack_while = words.next().map(PathBuf::from),
                 "--tools-as" => options.tools_as = words.next().map(PathBuf::from),
+                "--stall-while" => options.stall_while = words.next().map(PathBuf::from),
                 "--start-delay" => {
                     let milliseconds = words.next().and_then(|text| text.parse().ok());
                     options.start_delay = Duration::from_millis(milliseconds.unwrap_or_default());
@@ -96,6 +98,10 @@ impl Options {
     pub(crate) fn misbehave_at_start(&self, pipe: &Pipe) -> Option<ExitCode> {
         #[expect(clippy::disallowed_methods, reason = "a process that takes its time")]
         thread::sleep(self.start_delay);
+        while self.stall_while.as_ref().is_some_and(|file| file.exists()) {
+            #[expect(clippy::disallowed_methods, reason = "a process that takes its time")]
+            thread::sleep(Duration::from_millis(5));
+        }
         if self.garbage_at_start {
             pipe.raw(b"Listening on stdio, have fun!\n\n{not json\n\xff\xfe\n");
         }
