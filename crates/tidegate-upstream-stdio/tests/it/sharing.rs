@@ -296,3 +296,31 @@ async fn a_server_is_told_once_that_a_session_that_moved_is_initialized() {
     assert_eq!(methods, ["notifications/initialized", "notifications/roots/list_changed"]);
     rig.end().await;
 }
+
+/// Its sessions move at their next message, and one that starts late would never hear of it.
+#[tokio::test]
+async fn a_common_process_that_starts_after_the_move_makes_room_for_those_who_moved() {
+    let mut params = params(&[]);
+    params.sharing = Sharing::Auto;
+    params.max_processes = std::num::NonZeroU32::MIN;
+    params.idle_timeout = None;
+    // So that the processes are looked at more often than every few seconds.
+    params.max_rss = Some(1 << 40);
+    let rig = Rig::with(params);
+    let client = rig.client().await;
+    // Another version needs another process, which waits for the only place.
+    let old = rig.stranger();
+    let mut hello = initialize();
+    hello["params"]["protocolVersion"] = "2025-03-26".into();
+    let hello = Envelope::parse(hello.to_string().into()).unwrap();
+    let mut greeted = Box::pin(old.operate(Operation::Send(hello)));
+    assert!((&mut greeted).now_or_never().is_none());
+    eventually("the wait", || rig.upstream.stats().places.waiting == 1).await;
+    client.ask(&client.call(1, "ask", json!({"method": "roots/list"}))).await;
+    assert!(rig.upstream.moved().is_some());
+    within(greeted).await.unwrap();
+    assert_eq!(rig.upstream.stats().spawned, 2);
+    process(&old).await;
+    assert_eq!(rig.upstream.stats().spawned, 3);
+    rig.end().await;
+}

@@ -153,3 +153,24 @@ async fn a_spare_in_the_making_makes_way_as_well() {
     assert_eq!((stats.running, stats.recycled.displaced, stats.start_failures), (3, 1, 0));
     rig.end().await;
 }
+
+/// A spare that nobody has asked anything proves nothing, and must not stand for the one try that
+/// finds out whether a server is still down.
+#[tokio::test]
+async fn a_spare_that_was_asked_nothing_does_not_keep_a_server_down() {
+    let folder = tempfile::tempdir().unwrap();
+    let broken = folder.path().join("broken");
+    std::fs::write(&broken, "").unwrap();
+    let mut params = ready(1, &["--exit-while", broken.to_str().unwrap()]);
+    params.start_attempts = NonZeroU32::MIN;
+    params.down_for = Duration::from_millis(200);
+    let rig = Rig::with(params);
+    eventually("its being down", || rig.upstream.stats().down).await;
+    std::fs::remove_file(&broken).unwrap();
+    spares(&rig, 1).await;
+    assert!(rig.upstream.stats().down, "nothing has answered yet");
+    // A modern caller has no use for the spare, and makes a try of its own.
+    rig.modern().tool("pid", json!({})).await;
+    assert!(!rig.upstream.stats().down);
+    rig.end().await;
+}
