@@ -7,6 +7,7 @@ mod common;
 mod offer;
 mod own;
 mod seat;
+mod waits;
 
 use std::sync::Arc;
 
@@ -71,11 +72,29 @@ async fn send(
     message: Envelope,
     deadline: Option<Instant>,
 ) -> Result<Reply, Error> {
-    let patience = Patience { silence: spares.host.params.request_timeout, deadline };
+    let host = &spares.host;
+    let patience = Patience { silence: host.params.request_timeout, deadline };
     if message.method().as_deref() == Some("notifications/cancelled") {
         seat.cancel(&message);
         return Ok(Reply::accepted());
     }
+    let call = message.id().filter(|_| message.kind() == MessageKind::Request);
+    let Some(call) = call.filter(|_| !seat.is_ready(host)) else {
+        return deliver(spares, seat, session, message, patience).await;
+    };
+    // It may have to wait for a process, which cannot know what the client takes back meanwhile.
+    let reply = Box::pin(deliver(spares, seat, session, message, patience));
+    seat.unless_cancelled(&call, reply).await
+}
+
+/// Takes a message to where the session's messages go.
+async fn deliver(
+    spares: &Arc<Spares>,
+    seat: &Seat,
+    session: &Session,
+    message: Envelope,
+    patience: Patience,
+) -> Result<Reply, Error> {
     let introduces = message.method().as_deref() == Some("notifications/initialized");
     match seat.place(spares, session, patience).await? {
         // It was said for the client when the session moved.

@@ -175,6 +175,11 @@ impl<G: Greeting> Single<G> {
         }
     }
 
+    /// Whether the process is up now.
+    pub(crate) fn is_up(&self) -> bool {
+        matches!(&self.state.borrow().phase, Phase::Up(lease, _) if lease.child().is_up())
+    }
+
     /// Replaces what is known of this process. Nobody is woken: nobody waits for it.
     pub(crate) fn note(&self, child: &Arc<Child>, news: G::Facts) {
         self.state.send_if_modified(|state| {

@@ -103,6 +103,11 @@ impl Common {
         }
     }
 
+    /// Whether the process is there, as far as is known.
+    pub(crate) fn is_up(&self) -> bool {
+        self.0.is_up()
+    }
+
     /// Opens a stream of what concerns every session.
     pub(crate) async fn listen(
         &self,

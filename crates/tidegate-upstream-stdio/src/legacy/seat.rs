@@ -6,12 +6,16 @@
 
 use std::sync::Arc;
 
-use tidegate_protocol::{Bytes, Envelope};
-use tidegate_service::{Error, EventStream, Session};
+use tidegate_protocol::{Bytes, Envelope, Id};
+use tidegate_service::{Error, EventStream, Reply, Session};
 use tokio::sync::OnceCell;
 
-use super::{common::Common, own::Process};
-use crate::{demux::Owner, exchange::Patience, listen::listen, spares::Spares};
+use super::{
+    common::Common,
+    own::Process,
+    waits::{Waits, taken_back},
+};
+use crate::{demux::Owner, exchange::Patience, host::Host, listen::listen, spares::Spares};
 
 /// Bound to a session.
 #[derive(Debug)]
@@ -19,6 +23,7 @@ pub(crate) struct Seat {
     /// Its share in a common process, and the handshake to leave it with.
     shared: Option<Shared>,
     own: OnceCell<Process>,
+    waits: Waits,
 }
 
 #[derive(Debug)]
@@ -42,14 +47,15 @@ impl Drop for Shared {
 
 impl Seat {
     pub(crate) fn own(process: Process) -> Self {
-        Self { shared: None, own: OnceCell::new_with(Some(process)) }
+        Self { shared: None, own: OnceCell::new_with(Some(process)), waits: Waits::default() }
     }
 
     pub(crate) fn common(common: Arc<Common>, owner: Owner, request: &Envelope) -> Self {
         // A copy, because the request may stand in a large buffer.
         let copy = Envelope::parse(Bytes::copy_from_slice(request.bytes()));
         let handshake = copy.unwrap_or_else(|_| request.clone());
-        Self { shared: Some(Shared { common, owner, handshake }), own: OnceCell::new() }
+        let shared = Some(Shared { common, owner, handshake });
+        Self { shared, own: OnceCell::new(), waits: Waits::default() }
     }
 
     /// Whether a process of its own was, or will be, introduced to the session by the proxy.
@@ -91,8 +97,37 @@ impl Seat {
         }
     }
 
-    /// The client takes a call back, wherever it is worked on.
+    /// Whether messages go to a process that is there, as far as is known.
+    pub(crate) fn is_ready(&self, host: &Host) -> bool {
+        match (self.own.get(), &self.shared) {
+            (None, Some(shared)) => host.shares() && shared.common.is_up(),
+            (Some(_), _) | (None, None) => true,
+        }
+    }
+
+    /// Waits for the reply to a call that may be with no process yet. The client can take it back.
+    pub(crate) async fn unless_cancelled(
+        &self,
+        call: &Id,
+        reply: impl Future<Output = Result<Reply, Error>>,
+    ) -> Result<Reply, Error> {
+        match self.waits.unless_cancelled(call, reply).await {
+            Ok(reply) => reply,
+            Err(note) => {
+                // A process may have got it just then.
+                self.cancel_begun(&note);
+                Ok(taken_back())
+            }
+        }
+    }
+
+    /// The client takes a call back, wherever it is.
     pub(crate) fn cancel(&self, note: &Envelope) {
+        self.cancel_begun(note);
+        self.waits.cancel(note);
+    }
+
+    fn cancel_begun(&self, note: &Envelope) {
         if let Some(Shared { common, owner, .. }) = &self.shared {
             common.cancel(*owner, note);
         }

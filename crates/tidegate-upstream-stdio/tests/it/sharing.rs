@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures_util::{FutureExt as _, StreamExt as _, future::join_all};
 use serde_json::{Value, json};
 use tidegate_protocol::Envelope;
-use tidegate_service::{Kind, Operation};
+use tidegate_service::{Body, Kind, Operation};
 use tidegate_upstream_stdio::Sharing;
 
 use crate::rig::{
@@ -323,4 +323,42 @@ async fn a_common_process_that_starts_after_the_move_makes_room_for_those_who_mo
     process(&old).await;
     assert_eq!(rig.upstream.stats().spawned, 3);
     rig.end().await;
+}
+
+/// A call that waits for its process, when the session moves or the common one is gone, is not with
+/// any process yet.
+#[tokio::test]
+async fn a_call_can_be_taken_back_while_its_process_starts() {
+    for moves in [true, false] {
+        let folder = tempfile::tempdir().unwrap();
+        let stall = folder.path().join("stall");
+        let mut params = params(&["--stall-while", stall.to_str().unwrap()]);
+        params.sharing = Sharing::Auto;
+        let rig = Rig::with(params);
+        let client = rig.client().await;
+        std::fs::write(&stall, "").unwrap();
+        if moves {
+            client.ask(&client.call(1, "ask", json!({"method": "roots/list"}))).await;
+        } else {
+            client.error(&client.call(1, "exit", json!({"code": 1}))).await;
+        }
+        assert_eq!(rig.upstream.moved().is_some(), moves);
+        eventually("the end of the process", || rig.upstream.stats().running == 0).await;
+        let call = |id: u32| {
+            let call = client.call(id, "pid", json!({})).to_string();
+            Box::pin(client.operate(Operation::Send(Envelope::parse(call.into()).unwrap())))
+        };
+        let (mut meant, mut other) = (call(7), call(8));
+        assert!((&mut meant).now_or_never().is_none() && (&mut other).now_or_never().is_none());
+        eventually("a start", || rig.upstream.stats().running == 1).await;
+        client.tell(&cancel(7)).await;
+        let ended = stream(within(meant).await.unwrap());
+        assert_eq!(rest(ended).await, Vec::<Value>::new());
+        assert!((&mut other).now_or_never().is_none(), "it was not meant");
+        std::fs::remove_file(&stall).unwrap();
+        assert!(matches!(within(other).await.unwrap().body, Body::One(_)));
+        // Another call may have the same id, later.
+        client.ask(&client.call(7, "pid", json!({}))).await;
+        rig.end().await;
+    }
 }
