@@ -83,7 +83,8 @@ pub struct Processes {
     pub idle_timeout: Option<Duration>,
     /// The age at which a child is replaced. Off by default.
     pub max_age: Option<Duration>,
-    /// The number of requests after which a child is replaced. Off by default.
+    /// The number of requests after which a child is replaced, without handshakes and what the proxy
+    /// asks for itself. Off by default.
     pub max_calls: Option<u64>,
     /// The resident memory, in bytes, at which a child is replaced. Off by default.
     pub max_rss: Option<u64>,

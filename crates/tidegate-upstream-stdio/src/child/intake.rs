@@ -44,9 +44,9 @@ impl Child {
             }
             state.demux.open(id, opening);
             state.queue.push(line);
-            Ok(max_calls.is_some_and(|max| state.usage.uses >= max))
+            max_calls.is_some_and(|max| state.usage.uses >= max)
         };
-        let spent = self.enqueue_while(|state| !state.retiring, line.len(), until, open).await??;
+        let spent = self.enqueue_while(|state| !state.retiring, line.len(), until, open).await?;
         if spent && self.retire() {
             self.counters.recycled_calls.increment();
         }
