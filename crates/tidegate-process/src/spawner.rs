@@ -85,23 +85,33 @@ impl Spawner {
         Self { handle: Arc::new(Handle { shared, threads: Mutex::new(None) }) }
     }
 
-    /// Starts a process. This blocks for about a millisecond.
+    /// Starts a process. That takes about a millisecond, unless the program or its working folder
+    /// is on a disk that does not answer: then it takes until that does, for this process and for
+    /// those that are to start after it. Starts are made one after the other, on a thread of their
+    /// own.
     ///
     /// # Errors
     ///
-    /// When the program cannot be run, a limit or user cannot be set, or the caller is outside of
-    /// a Tokio runtime. No process is left then.
+    /// When the program cannot be run, a limit or user cannot be set, too many others wait for
+    /// their start, or the caller is outside of a Tokio runtime. No process is left then.
     ///
     /// # Panics
     ///
     /// In a Tokio runtime without IO.
-    pub fn spawn(&self, spec: &Spec) -> io::Result<(Process, Pipes)> {
+    ///
+    /// # Cancel safety
+    ///
+    /// A start that is given up is not made if its turn has not come. If it is under way it is not
+    /// broken off, since nobody can do that: the process is ended as soon as it is there.
+    pub async fn spawn(&self, spec: &Spec) -> io::Result<(Process, Pipes)> {
+        runtime::Handle::try_current().map_err(io::Error::other)?;
         let (forker, desk) = self.handle.threads()?;
         let shared = &self.handle.shared;
         let number = shared.announce();
         let command = spec.command(&shared.instance.cookie(number));
         let (process, ends) = forker
             .fork(number, command, desk, Arc::clone(&self.handle))
+            .await
             .map_err(|error| spec.limits.explain(error))?;
         Ok((process, Pipes::new(ends)?))
     }
