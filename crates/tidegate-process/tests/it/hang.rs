@@ -4,16 +4,21 @@
 use std::{
     path::Path,
     pin::pin,
+    sync::mpsc::channel,
     task::{Context, Poll, Waker},
+    thread,
     time::Duration,
 };
 
 use tempfile::TempDir;
 use tidegate_process::{Spawner, Spec};
 use tidegate_testkit::{hang, procs};
-use tokio::time::timeout;
+use tokio::{runtime::Builder, time::timeout};
 
 use crate::rig::{eventually, settled, sh};
+
+/// How many starts wait for their turn.
+const LINE: usize = 256;
 
 /// What hangs once it is caught, and its folder.
 fn hanging() -> (TempDir, Spec) {
@@ -82,4 +87,37 @@ async fn what_is_given_up_is_ended_when_it_is_there_and_the_next_is_served() {
     assert!(!procs::is_running(child) && !procs::zombies().contains(&child));
     let stats = spawner.stats();
     assert_eq!((stats.spawned, stats.reaped, stats.spawn_failed), (2, 2, 0), "no third");
+}
+
+#[tokio::test]
+async fn a_start_fails_at_once_when_too_many_wait_for_theirs() {
+    let spawner = Spawner::new();
+    let (folder, spec) = hanging();
+    let mut first = Box::pin(spawner.spawn(&spec));
+    let child = tokio::select! {
+        started = &mut first => panic!("{started:?}"),
+        child = caught(folder.path()) => child,
+    };
+    let spec = sh("exit 0");
+    let mut line: Vec<_> = (0..LINE).map(|_| Box::pin(spawner.spawn(&spec))).collect();
+    assert!(line.iter_mut().all(|start| poll(start).is_pending()));
+
+    // On a thread of its own, which can be watched: at once is before anybody makes room.
+    let (told, answer) = channel();
+    let asking = spawner.clone();
+    thread::spawn(move || {
+        let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+        told.send(runtime.block_on(asking.spawn(&sh("exit 0")))).ok();
+    });
+    let answer = answer.recv_timeout(Duration::from_secs(10));
+    let refused = answer.expect("an answer while the line is full").unwrap_err();
+    assert_eq!(refused.to_string(), "too many processes wait for their start");
+    assert_eq!(spawner.stats().spawn_failed, 1);
+
+    drop((first, line));
+    procs::kill(child);
+    settled(&spawner).await;
+    assert_eq!(spawner.stats().spawned, 1, "only the first had its turn");
+    spawner.spawn(&spec).await.expect("there is room again");
+    settled(&spawner).await;
 }
