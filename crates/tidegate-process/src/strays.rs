@@ -67,33 +67,34 @@ fn become_subreaper() -> io::Result<()> {
 
 /// Reaps the adopted that have ended, and returns how many live.
 fn reap(shared: &Shared) -> usize {
-    adopted().into_iter().filter(|pid| lives(*pid, shared)).count()
+    // What cannot be looked at now is looked at again after the period.
+    adopted().unwrap_or_default().into_iter().filter(|pid| lives(*pid, shared)).count()
 }
 
 /// Every child that was neither started by a spawner nor by other code of this program.
-pub(crate) fn adopted() -> Vec<u32> {
+pub(crate) fn adopted() -> io::Result<Vec<u32>> {
     let me = std::process::id();
     let own = getpgrp();
-    let mut children = Reader::default().children_of(me, me);
+    let mut children = Reader::default().children_of(me, me)?;
     children.retain(|pid| {
         let group = to_pid(*pid).and_then(|pid| getpgid(Some(pid)).ok());
         !registry::contains(*pid) && group.is_some_and(|group| group != own)
     });
-    children
+    Ok(children)
 }
 
 /// What we have adopted, these processes, and everything below. A process can only leave this by
 /// losing its parents, and is adopted then.
-pub(crate) fn below(roots: &[u32]) -> BTreeSet<u32> {
+pub(crate) fn below(roots: &[u32]) -> io::Result<BTreeSet<u32>> {
     let mut reader = Reader::default();
     let mut found = BTreeSet::new();
     for _ in 0..MAX_ROUNDS {
-        let mut next: Vec<u32> = adopted();
+        let mut next: Vec<u32> = adopted()?;
         next.extend(roots);
         let before = found.len();
         while let Some(pid) = next.pop() {
             if found.len() < MAX_FOUND && found.insert(pid) {
-                next.extend(reader.children(pid));
+                next.extend(reader.children(pid)?);
             }
         }
         // Who was adopted during the walk may have been missed by it.
@@ -101,7 +102,7 @@ pub(crate) fn below(roots: &[u32]) -> BTreeSet<u32> {
             break;
         }
     }
-    found
+    Ok(found)
 }
 
 fn lives(pid: u32, shared: &Shared) -> bool {

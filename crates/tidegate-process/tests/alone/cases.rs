@@ -151,7 +151,7 @@ fn say(pids: &[u32]) {
 }
 
 /// Starts this program in a role, and reads the numbers it prints.
-fn act(role: &str, folder: Option<&Path>) -> (Child, Vec<u32>) {
+pub(crate) fn act(role: &str, folder: Option<&Path>) -> (Child, Vec<u32>) {
     let mut command = alone(role);
     command.stdin(Stdio::piped()).stdout(Stdio::piped());
     command.args(folder);

@@ -6,6 +6,7 @@
 mod rig;
 
 mod cases;
+mod exhausted;
 mod orphans;
 
 use std::{
@@ -22,7 +23,7 @@ type Case = (&'static str, fn());
 const ALONE: &str = "alone:";
 
 fn main() -> ExitCode {
-    let cases: Vec<Case> = [cases::CASES, orphans::CASES].concat();
+    let cases: Vec<Case> = [cases::CASES, orphans::CASES, exhausted::CASES].concat();
     let wanted = env::args().nth(1).unwrap_or_default();
     if let Some(name) = wanted.strip_prefix(ALONE) {
         let all = cases.iter().chain(cases::ROLES);
