@@ -127,9 +127,8 @@ impl Shared {
 
     /// Looks at some processes only.
     pub(crate) fn scan_some(&self, pids: &[u32]) -> io::Result<Vec<Row>> {
-        let trees = self.leaders();
         let mut dated = self.table.lock();
-        dated.table.scan_some(pids, &trees, |cookie| self.whose(cookie))
+        dated.table.scan_some(pids, || Ok(self.leaders()), |cookie| self.whose(cookie))
     }
 
     /// Looks at the process table if nobody has just done so, or if the reader is not satisfied.
@@ -148,14 +147,13 @@ impl Shared {
     }
 
     fn refresh(&self, dated: &mut Dated) -> io::Result<()> {
-        let trees = self.leaders();
         let pids = if self.has_all_orphans() {
-            let leaders: Vec<u32> = trees.values().map(|leader| leader.pid).collect();
+            let leaders: Vec<u32> = self.leaders().values().map(|leader| leader.pid).collect();
             strays::below(&leaders)?.into_iter().collect()
         } else {
             proc::all()?
         };
-        dated.table.scan(&pids, &trees, |cookie| self.whose(cookie))?;
+        dated.table.scan(&pids, || Ok(self.leaders()), |cookie| self.whose(cookie))?;
         dated.at = Some(clock::now());
         self.counters.scans.increment();
         Ok(())

@@ -78,12 +78,15 @@ impl Table {
         Self { since: Some(0), ..Self::default() }
     }
 
-    /// Looks at these processes, which are all that matter. `whose` reads a cookie. If it fails,
-    /// nothing was learned.
+    /// Looks at these processes, which are all that matter. If it fails, nothing was learned.
+    ///
+    /// `trees` says whose leaders are still there. It is asked when the processes have been looked
+    /// at, so that a group was surely its leader's when a process was found in it. `whose` reads a
+    /// cookie.
     pub(crate) fn scan(
         &mut self,
         pids: &[u32],
-        trees: &Trees,
+        trees: impl FnOnce() -> io::Result<Trees>,
         whose: impl Fn(&[u8]) -> Owner,
     ) -> io::Result<&[Row]> {
         self.rows = self.look(pids, trees, whose)?;
@@ -95,7 +98,7 @@ impl Table {
     pub(crate) fn scan_some(
         &mut self,
         pids: &[u32],
-        trees: &Trees,
+        trees: impl FnOnce() -> io::Result<Trees>,
         whose: impl Fn(&[u8]) -> Owner,
     ) -> io::Result<Vec<Row>> {
         let rows = self.look(pids, trees, whose)?;
@@ -110,7 +113,7 @@ impl Table {
     fn look(
         &self,
         pids: &[u32],
-        trees: &Trees,
+        trees: impl FnOnce() -> io::Result<Trees>,
         whose: impl Fn(&[u8]) -> Owner,
     ) -> io::Result<Vec<Row>> {
         let me = std::process::id();
@@ -122,7 +125,7 @@ impl Table {
             None => reader.stat(me)?.map_or(0, |stat| stat.start),
         };
         let mut failure = None;
-        let rows = attribute(stats, me, trees, &self.seen, |stat| {
+        let rows = attribute(stats, me, &trees()?, &self.seen, |stat| {
             if stat.pid == me || stat.group == 0 || stat.start < since {
                 // A thread of the kernel, or older than all that we have started.
                 return Said::Owner(Owner::Unknown);

@@ -85,19 +85,13 @@ pub(crate) fn recover(folder: &Folder) -> io::Result<Recovered> {
 
 /// Kills until nobody is left.
 fn hunt(dead: &[Dead], leaders: &[Leader], recovered: &mut Recovered) -> io::Result<()> {
-    let present = |leader: &&Leader| match proc::stat(leader.pid) {
-        Ok(Some(stat)) => {
-            stat.start == leader.start || {
-                recovered.recycled += 1;
-                false
-            }
-        }
-        Ok(None) => false,
-        // To be asked again.
-        Err(_) => true,
+    let recycled = |leader: &&Leader| match proc::stat(leader.pid) {
+        Ok(Some(stat)) => stat.start != leader.start,
+        // If it cannot be looked at, the rest fails as well.
+        Ok(None) | Err(_) => false,
     };
-    // Only while a leader is there is its group surely its own.
-    let trees: Trees = (0..).zip(leaders.iter().filter(present).copied()).collect();
+    recovered.recycled += leaders.iter().filter(recycled).count();
+    let mut trees: Trees = (0..).zip(leaders.iter().copied()).collect();
     let whose = |cookie: &[u8]| {
         let ours = dead.iter().any(|dead| dead.instance.number(cookie).is_some());
         if ours { Owner::Tree(u64::MAX) } else { Owner::Other }
@@ -108,7 +102,7 @@ fn hunt(dead: &[Dead], leaders: &[Leader], recovered: &mut Recovered) -> io::Res
     let mut failures = 0;
     loop {
         let looked = proc::all().and_then(|pids| {
-            let rows = table.scan(&pids, &trees, whose)?;
+            let rows = table.scan(&pids, || present(&mut trees), whose)?;
             let living = || rows.iter().filter(|row| !row.stat.ended);
             let members: Vec<Row> =
                 living().filter(|row| matches!(row.owner, Owner::Tree(_))).copied().collect();
@@ -141,6 +135,21 @@ fn hunt(dead: &[Dead], leaders: &[Leader], recovered: &mut Recovered) -> io::Res
     }
     recovered.killed = killed.len().saturating_sub(recovered.left);
     Ok(())
+}
+
+/// Forgets leaders that are gone, and returns the others: only while a leader is there is its group
+/// surely its own.
+fn present(trees: &mut Trees) -> io::Result<Trees> {
+    let mut gone = Vec::new();
+    for (number, leader) in &*trees {
+        if proc::stat(leader.pid)?.is_none_or(|stat| stat.start != leader.start) {
+            gone.push(*number);
+        }
+    }
+    for number in gone {
+        trees.remove(&number);
+    }
+    Ok(trees.clone())
 }
 
 fn end(row: &Row) -> io::Result<bool> {

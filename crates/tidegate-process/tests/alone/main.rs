@@ -8,6 +8,7 @@ mod rig;
 mod cases;
 mod exhausted;
 mod orphans;
+mod recovery;
 
 use std::{
     env,
@@ -23,10 +24,11 @@ type Case = (&'static str, fn());
 const ALONE: &str = "alone:";
 
 fn main() -> ExitCode {
-    let cases: Vec<Case> = [cases::CASES, orphans::CASES, exhausted::CASES].concat();
+    let cases: Vec<Case> =
+        [cases::CASES, orphans::CASES, exhausted::CASES, recovery::CASES].concat();
     let wanted = env::args().nth(1).unwrap_or_default();
     if let Some(name) = wanted.strip_prefix(ALONE) {
-        let all = cases.iter().chain(cases::ROLES);
+        let all = cases.iter().chain(cases::ROLES).chain(recovery::ROLES);
         let (_, run) = all.copied().find(|(known, _)| *known == name).expect("a known case");
         run();
         return ExitCode::SUCCESS;
