@@ -203,16 +203,17 @@ impl Keeper {
         }
         let doomed = self.chases.keys().filter_map(|number| self.trees.get(number));
         let leaders: Vec<u32> = doomed.map(|kept| kept.tree.leader.pid).collect();
-        let pids: Vec<u32> = strays::below(&leaders)?.into_iter().collect();
+        let pids: Vec<u32> = strays::below(&self.shared, &leaders)?.into_iter().collect();
         self.shared.scan_some(&pids)
     }
 
     /// Strays among these that can belong to no tree that is still there.
     fn ownerless(&mut self, rows: &[Row]) -> io::Result<Vec<Row>> {
-        if !self.shared.is_adopting() {
+        // An orphan that shows no sign may be a stranger's, if there are any.
+        if !self.shared.is_adopting() || self.shared.strangers.may_leave_orphans() {
             return Ok(Vec::new());
         }
-        let adopted = strays::adopted()?;
+        let adopted = strays::adopted(&self.shared)?;
         let (oldest, youngest) = self.shared.range();
         let rows = rows.iter().filter(|row| adopted.contains(&row.stat.pid));
         Ok(self.strays.judge(rows, oldest, youngest))

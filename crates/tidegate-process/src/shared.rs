@@ -15,7 +15,7 @@ use crate::{
     ledger::Ledger,
     proc,
     stats::Counters,
-    strays,
+    strays::{self, Strangers},
     table::{Owner, Row, Table, Trees},
     tree::Leader,
 };
@@ -34,6 +34,7 @@ pub(crate) struct Shared {
     adopting: AtomicBool,
     /// And did so before the first process started.
     all_adopted: AtomicBool,
+    pub(crate) strangers: Strangers,
     ledger: Option<Ledger>,
     /// Every tree from before its birth until its leader is reaped; without a leader at first.
     trees: Mutex<BTreeMap<u64, Option<Leader>>>,
@@ -56,6 +57,7 @@ impl Shared {
             last_number: AtomicU64::new(0),
             adopting: AtomicBool::new(false),
             all_adopted: AtomicBool::new(false),
+            strangers: Strangers::default(),
             ledger,
             trees: Mutex::default(),
             table: Mutex::default(),
@@ -149,7 +151,7 @@ impl Shared {
     fn refresh(&self, dated: &mut Dated) -> io::Result<()> {
         let pids = if self.has_all_orphans() {
             let leaders: Vec<u32> = self.leaders().values().map(|leader| leader.pid).collect();
-            strays::below(&leaders)?.into_iter().collect()
+            strays::below(self, &leaders)?.into_iter().collect()
         } else {
             proc::all()?
         };

@@ -121,9 +121,11 @@ impl Spawner {
     /// Best before the first process starts: what is left of a tree is then looked for among our own
     /// children, and otherwise among all processes of the machine.
     ///
-    /// It is for a program whose other children, if any, stay in its process group: the rest is
-    /// taken for a stray. A stray is ended with the tree that it belongs to. If nothing tells which
-    /// one that is, it is ended when all are gone that lived when it was first seen.
+    /// It is for a program whose other children, if any, are there before this call or stay in its
+    /// process group: the rest is taken for a stray. A stray is ended with the tree that it belongs
+    /// to. If nothing tells which one that is, it is ended when all are gone that lived when it was
+    /// first seen; but never if it may come from elsewhere, since there were children before this
+    /// call, or since this program is the first of a container.
     ///
     /// # Errors
     ///
