@@ -44,7 +44,7 @@ pub use crate::{
     events::Events,
     mark::Mark,
     metrics::Metrics,
-    proxy::{Proxy, http_upstream, modern_headers, stdio_upstream},
+    proxy::{Proxy, config, http_upstream, modern_headers, stdio_upstream},
     recorder::{Recorded, Recorder},
     script::{Exchange, Scripted},
 };

@@ -2,7 +2,7 @@
 
 use std::{io::Write as _, net::SocketAddr, time::Duration};
 
-use tidegate_config::{Flags, load};
+use tidegate_config::{Config, Flags, load};
 use tidegate_gateway::{Census, Gateway, Stop};
 
 use crate::http;
@@ -17,10 +17,7 @@ impl Proxy {
     /// Starts a gateway from the text of a configuration file. Listeners and ops take free ports
     /// unless the text says otherwise.
     pub async fn start(text: &str) -> Self {
-        let file = config_file(text);
-        let flags = Flags { config: Some(file.path().to_owned()), ..Flags::default() };
-        let loaded = load(&flags).unwrap_or_else(|report| panic!("{text}\n{report}"));
-        Self { gateway: Gateway::start(loaded.config).await.unwrap() }
+        Self { gateway: Gateway::start(config(text)).await.unwrap() }
     }
 
     /// A gateway in front of one HTTP upstream, at `/mcp`.
@@ -115,6 +112,13 @@ pub fn stdio_upstream(mode: &[&str], settings: &str) -> String {
         .collect();
     let command = command.join(", ");
     format!("upstreams: {{ it: {{ stdio: {{ command: [{command}]{settings} }} }} }}\n")
+}
+
+/// The configuration from the text of a file, as [`Proxy::start`] takes it.
+pub fn config(text: &str) -> Config {
+    let file = config_file(text);
+    let flags = Flags { config: Some(file.path().to_owned()), ..Flags::default() };
+    load(&flags).unwrap_or_else(|report| panic!("{text}\n{report}")).config
 }
 
 /// A configuration file with this text, on free ports unless the text says otherwise.

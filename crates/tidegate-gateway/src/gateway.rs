@@ -76,11 +76,11 @@ impl Gateway {
     ///
     /// # Cancel safety
     ///
-    /// Nothing is awaited; the function is async to say that it needs a runtime.
-    #[expect(clippy::unused_async, reason = "needs a runtime, and says so by its type")]
+    /// Only the end of what a failed start has begun is awaited, and that ends by itself if the
+    /// wait is dropped.
     pub async fn start(config: Config) -> Result<Self, StartError> {
         let processes = Processes::open(config.state_dir.as_deref());
-        Self::with(config, processes, Tasks::default())
+        Self::whole(config, processes, Tasks::default()).await
     }
 
     /// Like [`Gateway::start`], for a program that is a proxy and nothing else: it becomes the
@@ -93,13 +93,25 @@ impl Gateway {
     /// # Cancel safety
     ///
     /// As [`Gateway::start`].
-    #[expect(clippy::unused_async, reason = "needs a runtime, and says so by its type")]
     pub async fn start_alone(config: Config) -> Result<Self, StartError> {
         let processes = Processes::open(config.state_dir.as_deref());
         let upstreams = Tasks::default();
         // Before the first process, or finding out whose a stray is would take the whole table.
         processes.adopt_orphans(&upstreams);
-        Self::with(config, processes, upstreams)
+        Self::whole(config, processes, upstreams).await
+    }
+
+    /// Starts everything, or leaves nothing running.
+    async fn whole(
+        config: Config,
+        processes: Processes,
+        upstreams: Tasks,
+    ) -> Result<Self, StartError> {
+        let started = Self::with(config, processes, upstreams.clone());
+        if started.is_err() {
+            upstreams.stop().await;
+        }
+        started
     }
 
     fn with(config: Config, processes: Processes, upstreams: Tasks) -> Result<Self, StartError> {
@@ -116,6 +128,7 @@ impl Gateway {
             idle: config.timeouts.session_idle,
         });
         let leaves = lower::leaves(&config, &processes.spawner, &upstreams)?;
+        // The last that can fail, since only tasks of upstreams are ended then.
         let routes = lower::routes(&config, &leaves)?;
         let edge = stack::edge(routes, &store, &telemetry);
         let front = Front::new(edge, lower::server(&config), drain.clone());

@@ -26,13 +26,16 @@ async fn main() {
     let _reaper = adopts.then(|| spawner.adopt_orphans().unwrap());
     let mut spec = Spec::new("/bin/sleep");
     spec.args.push("600".into());
-    let company: Vec<_> = (0..running).map(|_| spawner.spawn(&spec).unwrap()).collect();
+    let mut company = Vec::new();
+    for _ in 0..running {
+        company.push(spawner.spawn(&spec).await.unwrap());
+    }
 
     let mut starts = Vec::new();
     let mut ends = Vec::new();
     for _ in 0..ROUNDS {
         let began = Cost::begin();
-        let (process, pipes) = spawner.spawn(&spec).unwrap();
+        let (process, pipes) = spawner.spawn(&spec).await.unwrap();
         starts.push(began.so_far());
         let before = spawner.stats().reaped;
         let began = Cost::begin();

@@ -46,6 +46,12 @@ impl Chase {
         self.due
     }
 
+    /// Takes note of a look that failed, which says nothing about anybody and costs no patience.
+    pub(crate) fn failed(&mut self, now: u64) {
+        self.until = self.until.max(now + PATIENCE);
+        self.wait(now);
+    }
+
     /// Takes note of a look that found so many members, and so many processes that could be some.
     pub(crate) const fn found(&mut self, alive: usize, doubtful: usize, now: u64) -> Step {
         if alive == 0 && doubtful == 0 {
@@ -54,9 +60,13 @@ impl Chase {
         if now >= self.until {
             return if alive == 0 { Step::Over } else { Step::GaveUp };
         }
+        self.wait(now);
+        Step::Again
+    }
+
+    const fn wait(&mut self, now: u64) {
         self.due = now + self.pause;
         self.pause = if self.pause < MAX_PAUSE / 2 { self.pause * 2 } else { MAX_PAUSE };
-        Step::Again
     }
 }
 
@@ -75,6 +85,17 @@ mod tests {
         assert_eq!(chase.found(0, 1, 1006), Step::Again);
         assert_eq!(chase.due(), 1008);
         assert_eq!(chase.found(0, 0, 1008), Step::Over);
+    }
+
+    #[test]
+    fn a_look_that_failed_says_nothing_about_anybody() {
+        let mut chase = Chase::begin(0);
+        while chase.due() < 2 * PATIENCE {
+            chase.failed(chase.due());
+        }
+        let now = chase.due();
+        assert_eq!(chase.found(1, 0, now), Step::Again, "the first that it could kill");
+        assert_eq!(chase.found(0, 0, chase.due()), Step::Over);
     }
 
     #[test]

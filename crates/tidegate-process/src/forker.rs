@@ -9,13 +9,12 @@ use std::{
     process::{Child, ChildStderr, ChildStdin, ChildStdout, Command},
     sync::{
         Arc,
-        mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel},
+        mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
     },
     thread::{self, JoinHandle},
-    time::Duration,
 };
 
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use crate::{
     desk::{Born, Desk},
@@ -25,13 +24,12 @@ use crate::{
     tree::Tree,
 };
 
-/// How long a caller waits for its process. Starting one takes a millisecond, unless the program is
-/// on a disk that does not answer.
-const PATIENCE: Duration = Duration::from_secs(10);
-
-/// How many starts may lie in line. One that hangs, say on a dead file system, must not take every
-/// thread that wants another one with it: beyond this they fail at once.
+/// How many starts may lie in line. One that hangs, say on a dead file system, holds up all that
+/// come after it: beyond this they fail at once.
 const LINE: usize = 256;
+
+/// What callers hear if the thread has ended before their turn.
+const GONE: &str = "the thread that forks is gone";
 
 /// What the caller gets.
 type Answer = io::Result<(Process, Ends)>;
@@ -43,7 +41,7 @@ pub(crate) struct Job {
     pub(crate) command: Command,
     pub(crate) desk: Arc<Desk>,
     pub(crate) handle: Arc<Handle>,
-    reply: SyncSender<Answer>,
+    reply: oneshot::Sender<Answer>,
 }
 
 /// Our ends of the pipes.
@@ -67,35 +65,40 @@ impl Forker {
         Ok((Self(line), thread))
     }
 
-    pub(crate) fn fork(
+    /// Has the thread start a process.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped before its turn, the start is not made; while it is under way, the process is ended
+    /// as soon as it is there.
+    pub(crate) async fn fork(
         &self,
         number: u64,
         command: Command,
         desk: Arc<Desk>,
         handle: Arc<Handle>,
-    ) -> io::Result<(Process, Ends)> {
-        let (reply, answer) = sync_channel(1);
+    ) -> Answer {
+        let (reply, answer) = oneshot::channel();
         let job = Job { number, command, desk, handle, reply };
         if let Err(refused) = self.0.try_send(job) {
             let (job, why) = match refused {
                 TrySendError::Full(job) => (job, "too many processes wait for their start"),
-                TrySendError::Disconnected(job) => (job, "the thread that forks is gone"),
+                TrySendError::Disconnected(job) => (job, GONE),
             };
-            job.handle.shared().forget(number);
+            job.fail();
             return Err(io::Error::other(why));
         }
-        answer.recv_timeout(PATIENCE).unwrap_or_else(|error| {
-            Err(match error {
-                RecvTimeoutError::Timeout => io::ErrorKind::TimedOut.into(),
-                RecvTimeoutError::Disconnected => io::Error::other("the thread that forks is gone"),
-            })
-        })
+        answer.await.unwrap_or_else(|_| Err(io::Error::other(GONE)))
     }
 }
 
 fn serve(jobs: &Receiver<Job>) {
     enter_thread();
     for job in jobs {
+        if job.reply.is_closed() {
+            job.handle.shared().forget(job.number);
+            continue;
+        }
         let (reply, born) = job.run();
         // If the caller has given up, this drops the process, which ends it.
         reply.send(born).ok();
@@ -105,14 +108,19 @@ fn serve(jobs: &Receiver<Job>) {
 impl Job {
     /// Nothing of the job is left here when it returns: a caller that has its answer and drops
     /// everything is the last owner then, and gets what is promised to it.
-    fn run(mut self) -> (SyncSender<Answer>, Answer) {
+    fn run(mut self) -> (oneshot::Sender<Answer>, Answer) {
         let born = self.fork();
         if born.is_err() {
-            let shared = self.handle.shared();
-            shared.counters.spawn_failed.increment();
-            shared.forget(self.number);
+            self.fail();
         }
         (self.reply, born)
+    }
+
+    /// Takes note that there is no process.
+    fn fail(&self) {
+        let shared = self.handle.shared();
+        shared.counters.spawn_failed.increment();
+        shared.forget(self.number);
     }
 
     fn fork(&mut self) -> Answer {

@@ -4,6 +4,7 @@
 
 use std::{
     collections::BTreeMap,
+    io,
     sync::{Arc, mpsc::SyncSender},
 };
 
@@ -49,6 +50,14 @@ pub(crate) struct Keeper {
     closed: Option<u64>,
     /// Dropped when the thread ends.
     _done: SyncSender<()>,
+}
+
+/// What a sweep found.
+#[derive(Debug)]
+struct Found {
+    /// How many are left of each tree.
+    alive: BTreeMap<u64, usize>,
+    doubtful: usize,
 }
 
 #[derive(Debug)]
@@ -139,26 +148,18 @@ impl Keeper {
         if !due || now < self.rested {
             return;
         }
-        self.look = false;
-        let mut rows = self.look();
-        rows.retain(|row| !row.stat.ended);
-        let doubtful = rows.iter().filter(|row| row.is_doubtful()).count();
-        let ownerless = self.ownerless(&rows);
-        let (chases, shared) = (&self.chases, &self.shared);
-        let doomed = rows.iter().filter(|row| match row.owner {
-            Owner::Tree(number) => chases.contains_key(&number) || !shared.is_tree(number),
-            Owner::Other | Owner::Unknown => false,
-        });
-        let mut alive: BTreeMap<u64, usize> = BTreeMap::new();
-        for row in doomed.chain(&ownerless) {
-            self.end(row);
-            if let Owner::Tree(number) = row.owner {
-                *alive.entry(number).or_default() += 1;
-            }
-        }
+        let swept = self.kill();
         let after = clock::now();
         // At most half of the time goes into looking.
         self.rested = after + after.saturating_sub(now).max(1);
+        let Ok(Found { alive, doubtful }) = swept else {
+            self.shared.counters.scans_failed.increment();
+            self.chases.values_mut().for_each(|chase| chase.failed(after));
+            self.rested = self.rested.max(after + BLIND);
+            return;
+        };
+        self.look = false;
+        let shared = &self.shared;
         self.chases.retain(|number, chase| {
             let alive = alive.get(number).copied().unwrap_or_default();
             match chase.found(alive, doubtful, after) {
@@ -172,37 +173,61 @@ impl Keeper {
         });
     }
 
+    /// Kills what must not be there, and tells what was. If it fails, some may be there that it has
+    /// not seen.
+    fn kill(&mut self) -> io::Result<Found> {
+        let mut rows = self.look()?;
+        rows.retain(|row| !row.stat.ended);
+        let doubtful = rows.iter().filter(|row| row.is_doubtful()).count();
+        let ownerless = self.ownerless(&rows)?;
+        let (chases, shared) = (&self.chases, &self.shared);
+        let doomed = rows.iter().filter(|row| match row.owner {
+            Owner::Tree(number) => chases.contains_key(&number) || !shared.is_tree(number),
+            Owner::Other | Owner::Unknown => false,
+        });
+        let mut alive: BTreeMap<u64, usize> = BTreeMap::new();
+        for row in doomed.chain(&ownerless) {
+            self.end(row)?;
+            if let Owner::Tree(number) = row.owner {
+                *alive.entry(number).or_default() += 1;
+            }
+        }
+        Ok(Found { alive, doubtful })
+    }
+
     /// Looks at whoever may be a member of a doomed tree. Where orphans are ours, that is few: once
     /// its leader is gone, a process of the tree is ours or below one of ours.
-    fn look(&self) -> Vec<Row> {
+    fn look(&self) -> io::Result<Vec<Row>> {
         if !self.shared.has_all_orphans() {
             return self.shared.scan();
         }
         let doomed = self.chases.keys().filter_map(|number| self.trees.get(number));
         let leaders: Vec<u32> = doomed.map(|kept| kept.tree.leader.pid).collect();
-        let pids: Vec<u32> = strays::below(&leaders).into_iter().collect();
+        let pids: Vec<u32> = strays::below(&self.shared, &leaders)?.into_iter().collect();
         self.shared.scan_some(&pids)
     }
 
     /// Strays among these that can belong to no tree that is still there.
-    fn ownerless(&mut self, rows: &[Row]) -> Vec<Row> {
-        if !self.shared.is_adopting() {
-            return Vec::new();
+    fn ownerless(&mut self, rows: &[Row]) -> io::Result<Vec<Row>> {
+        // An orphan that shows no sign may be a stranger's, if there are any.
+        if !self.shared.is_adopting() || self.shared.strangers.may_leave_orphans() {
+            return Ok(Vec::new());
         }
-        let adopted = strays::adopted();
+        let adopted = strays::adopted(&self.shared)?;
         let (oldest, youngest) = self.shared.range();
         let rows = rows.iter().filter(|row| adopted.contains(&row.stat.pid));
-        self.strays.judge(rows, oldest, youngest)
+        Ok(self.strays.judge(rows, oldest, youngest))
     }
 
-    fn end(&self, row: &Row) {
+    fn end(&self, row: &Row) -> io::Result<()> {
         let pid = row.stat.pid;
-        let Some(target) = Target::open(pid) else { return };
+        let Some(target) = Target::open(pid)? else { return Ok(()) };
         // Looked at after it was opened: the handle is of the process that was found.
-        let same = proc::stat(pid).is_some_and(|stat| stat.start == row.stat.start && !stat.ended);
+        let same = proc::stat(pid)?.is_some_and(|stat| stat.start == row.stat.start && !stat.ended);
         if same && target.signal(Signal::KILL) && !registry::contains(pid) {
             self.shared.counters.strays_ended.increment();
         }
+        Ok(())
     }
 
     /// Reaps the leaders of trees that are gone and that nobody holds.

@@ -12,7 +12,7 @@
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> std::io::Result<()> {
 //! let spawner = Spawner::new();
-//! let (mut process, mut pipes) = spawner.spawn(&Spec::new("cat"))?;
+//! let (mut process, mut pipes) = spawner.spawn(&Spec::new("cat")).await?;
 //! pipes.stdin.write_all(b"hello").await?;
 //! drop(pipes.stdin);
 //!

@@ -1,10 +1,15 @@
 //! What the system tells about processes, read from `/proc`. Where there is none, it tells nothing.
+//!
+//! A process that is not there is no error. What is one, say that no file descriptor is left, tells
+//! nothing about any process, and must not be taken for its absence.
 
 use std::{
     fs::{self, File},
     io::{self, Read as _},
     path::Path,
 };
+
+use rustix::io::Errno;
 
 use crate::cookie;
 
@@ -48,31 +53,37 @@ pub(crate) struct Reader {
 }
 
 impl Reader {
-    pub(crate) fn stat(&mut self, pid: u32) -> Option<Stat> {
-        parse_stat(pid, self.read(format!("/proc/{pid}/stat"), 4096).ok()?)
+    pub(crate) fn stat(&mut self, pid: u32) -> io::Result<Option<Stat>> {
+        let text = if_there(self.read(format!("/proc/{pid}/stat"), 4096))?;
+        Ok(text.and_then(|text| parse_stat(pid, text)))
     }
 
     /// What the environment of a process says.
-    pub(crate) fn mark(&mut self, pid: u32) -> Mark<'_> {
-        match self.read(format!("/proc/{pid}/environ"), MAX_ENVIRON) {
-            Ok([]) => Mark::Empty,
-            Ok(environ) => cookie::find(environ).map_or(Mark::None, Mark::Cookie),
+    pub(crate) fn mark(&mut self, pid: u32) -> io::Result<Mark<'_>> {
+        let environ = if_there(self.read(format!("/proc/{pid}/environ"), MAX_ENVIRON))?;
+        Ok(match environ {
+            Some([]) => Mark::Empty,
+            Some(environ) => cookie::find(environ).map_or(Mark::None, Mark::Cookie),
             // It is gone, or not ours to read.
-            Err(_) => Mark::None,
-        }
+            None => Mark::None,
+        })
     }
 
     /// The children that one thread of a process has, adopted ones included.
-    pub(crate) fn children_of(&mut self, pid: u32, thread: u32) -> Vec<u32> {
-        let children = self.read(format!("/proc/{pid}/task/{thread}/children"), MAX_ENVIRON);
+    pub(crate) fn children_of(&mut self, pid: u32, thread: u32) -> io::Result<Vec<u32>> {
+        let path = format!("/proc/{pid}/task/{thread}/children");
+        let children = if_there(self.read(path, MAX_ENVIRON))?;
         let text = String::from_utf8_lossy(children.unwrap_or_default());
-        text.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).collect()
+        Ok(text.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).collect())
     }
 
     /// The children of a process.
-    pub(crate) fn children(&mut self, pid: u32) -> Vec<u32> {
-        let threads = numbers(format!("/proc/{pid}/task"));
-        threads.into_iter().flat_map(|thread| self.children_of(pid, thread)).collect()
+    pub(crate) fn children(&mut self, pid: u32) -> io::Result<Vec<u32>> {
+        let mut children = Vec::new();
+        for thread in numbers(format!("/proc/{pid}/task"))? {
+            children.extend(self.children_of(pid, thread)?);
+        }
+        Ok(children)
     }
 
     fn read(&mut self, path: impl AsRef<Path>, most: usize) -> io::Result<&[u8]> {
@@ -94,11 +105,11 @@ impl Reader {
 }
 
 /// Every process there is.
-pub(crate) fn all() -> Vec<u32> {
+pub(crate) fn all() -> io::Result<Vec<u32>> {
     numbers("/proc")
 }
 
-pub(crate) fn stat(pid: u32) -> Option<Stat> {
+pub(crate) fn stat(pid: u32) -> io::Result<Option<Stat>> {
     Reader::default().stat(pid)
 }
 
@@ -115,9 +126,27 @@ pub(crate) fn namespace() -> Option<String> {
 }
 
 /// The entries of a folder that are numbers.
-fn numbers(folder: impl AsRef<Path>) -> Vec<u32> {
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+fn numbers(folder: impl AsRef<Path>) -> io::Result<Vec<u32>> {
+    let mut numbers = Vec::new();
+    for entry in if_there(fs::read_dir(folder))?.into_iter().flatten() {
+        // A folder whose process ends meanwhile has no more entries.
+        let Some(entry) = if_there(entry)? else { break };
+        numbers.extend(entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()));
+    }
+    Ok(numbers)
+}
+
+/// What was read, or nothing if its process is not there, or not ours to look at.
+fn if_there<T>(read: io::Result<T>) -> io::Result<Option<T>> {
+    match read {
+        Ok(read) => Ok(Some(read)),
+        Err(error) => match Errno::from_io_error(&error) {
+            Some(Errno::NOENT | Errno::SRCH | Errno::NOTDIR | Errno::ACCESS | Errno::PERM) => {
+                Ok(None)
+            }
+            _ => Err(error),
+        },
+    }
 }
 
 fn parse_stat(pid: u32, text: &[u8]) -> Option<Stat> {

@@ -4,7 +4,6 @@ use std::{io, process::ExitStatus, sync::Arc};
 
 use tokio::{
     process::{ChildStderr, ChildStdin, ChildStdout},
-    runtime,
     sync::watch,
 };
 
@@ -134,7 +133,6 @@ impl Drop for Process {
 impl Pipes {
     /// Hands the pipes to the runtime of the caller.
     pub(crate) fn new(ends: Ends) -> io::Result<Self> {
-        runtime::Handle::try_current().map_err(io::Error::other)?;
         Ok(Self {
             stdin: ChildStdin::from_std(ends.stdin)?,
             stdout: ChildStdout::from_std(ends.stdout)?,

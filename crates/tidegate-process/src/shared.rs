@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    io,
     sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
 };
 
@@ -14,7 +15,7 @@ use crate::{
     ledger::Ledger,
     proc,
     stats::Counters,
-    strays,
+    strays::{self, Strangers},
     table::{Owner, Row, Table, Trees},
     tree::Leader,
 };
@@ -33,6 +34,7 @@ pub(crate) struct Shared {
     adopting: AtomicBool,
     /// And did so before the first process started.
     all_adopted: AtomicBool,
+    pub(crate) strangers: Strangers,
     ledger: Option<Ledger>,
     /// Every tree from before its birth until its leader is reaped; without a leader at first.
     trees: Mutex<BTreeMap<u64, Option<Leader>>>,
@@ -55,6 +57,7 @@ impl Shared {
             last_number: AtomicU64::new(0),
             adopting: AtomicBool::new(false),
             all_adopted: AtomicBool::new(false),
+            strangers: Strangers::default(),
             ledger,
             trees: Mutex::default(),
             table: Mutex::default(),
@@ -93,7 +96,9 @@ impl Shared {
     pub(crate) fn born(&self, number: u64, leader: Leader) {
         self.counters.spawned.increment();
         self.set(|trees| trees.insert(number, Some(leader)));
-        if self.ledger.as_ref().is_some_and(|ledger| ledger.record(number, leader).is_err()) {
+        // Without its start a line would not be believed.
+        let record = |ledger: &Ledger| leader.start > 0 && ledger.record(number, leader).is_ok();
+        if self.ledger.as_ref().is_some_and(|ledger| !record(ledger)) {
             // It goes on: its cookie finds it as well.
             self.counters.unrecorded.increment();
         }
@@ -116,17 +121,16 @@ impl Shared {
     }
 
     /// Looks at every process that may be a member of a tree.
-    pub(crate) fn scan(&self) -> Vec<Row> {
+    pub(crate) fn scan(&self) -> io::Result<Vec<Row>> {
         let mut dated = self.table.lock();
-        self.refresh(&mut dated);
-        dated.table.rows().to_vec()
+        self.refresh(&mut dated)?;
+        Ok(dated.table.rows().to_vec())
     }
 
     /// Looks at some processes only.
-    pub(crate) fn scan_some(&self, pids: &[u32]) -> Vec<Row> {
-        let trees = self.leaders();
+    pub(crate) fn scan_some(&self, pids: &[u32]) -> io::Result<Vec<Row>> {
         let mut dated = self.table.lock();
-        dated.table.scan_some(pids, &trees, |cookie| self.whose(cookie))
+        dated.table.scan_some(pids, || Ok(self.leaders()), |cookie| self.whose(cookie))
     }
 
     /// Looks at the process table if nobody has just done so, or if the reader is not satisfied.
@@ -137,21 +141,24 @@ impl Shared {
         {
             return Some(found);
         }
-        self.refresh(&mut dated);
+        if self.refresh(&mut dated).is_err() {
+            self.counters.scans_failed.increment();
+            return None;
+        }
         read(dated.table.rows())
     }
 
-    fn refresh(&self, dated: &mut Dated) {
-        let trees = self.leaders();
+    fn refresh(&self, dated: &mut Dated) -> io::Result<()> {
         let pids = if self.has_all_orphans() {
-            let leaders: Vec<u32> = trees.values().map(|leader| leader.pid).collect();
-            strays::below(&leaders).into_iter().collect()
+            let leaders: Vec<u32> = self.leaders().values().map(|leader| leader.pid).collect();
+            strays::below(self, &leaders)?.into_iter().collect()
         } else {
-            proc::all()
+            proc::all()?
         };
-        dated.table.scan(&pids, &trees, |cookie| self.whose(cookie));
+        dated.table.scan(&pids, || Ok(self.leaders()), |cookie| self.whose(cookie))?;
         dated.at = Some(clock::now());
         self.counters.scans.increment();
+        Ok(())
     }
 
     fn leaders(&self) -> Trees {

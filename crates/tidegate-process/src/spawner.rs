@@ -85,23 +85,33 @@ impl Spawner {
         Self { handle: Arc::new(Handle { shared, threads: Mutex::new(None) }) }
     }
 
-    /// Starts a process. This blocks for about a millisecond.
+    /// Starts a process. That takes about a millisecond, unless the program or its working folder
+    /// is on a disk that does not answer: then it takes until that does, for this process and for
+    /// those that are to start after it. Starts are made one after the other, on a thread of their
+    /// own.
     ///
     /// # Errors
     ///
-    /// When the program cannot be run, a limit or user cannot be set, or the caller is outside of
-    /// a Tokio runtime. No process is left then.
+    /// When the program cannot be run, a limit or user cannot be set, too many others wait for
+    /// their start, or the caller is outside of a Tokio runtime. No process is left then.
     ///
     /// # Panics
     ///
     /// In a Tokio runtime without IO.
-    pub fn spawn(&self, spec: &Spec) -> io::Result<(Process, Pipes)> {
+    ///
+    /// # Cancel safety
+    ///
+    /// A start that is given up is not made if its turn has not come. If it is under way it is not
+    /// broken off, since nobody can do that: the process is ended as soon as it is there.
+    pub async fn spawn(&self, spec: &Spec) -> io::Result<(Process, Pipes)> {
+        runtime::Handle::try_current().map_err(io::Error::other)?;
         let (forker, desk) = self.handle.threads()?;
         let shared = &self.handle.shared;
         let number = shared.announce();
         let command = spec.command(&shared.instance.cookie(number));
         let (process, ends) = forker
             .fork(number, command, desk, Arc::clone(&self.handle))
+            .await
             .map_err(|error| spec.limits.explain(error))?;
         Ok((process, Pipes::new(ends)?))
     }
@@ -111,9 +121,11 @@ impl Spawner {
     /// Best before the first process starts: what is left of a tree is then looked for among our own
     /// children, and otherwise among all processes of the machine.
     ///
-    /// It is for a program whose other children, if any, stay in its process group: the rest is
-    /// taken for a stray. A stray is ended with the tree that it belongs to. If nothing tells which
-    /// one that is, it is ended when all are gone that lived when it was first seen.
+    /// It is for a program whose other children, if any, are there before this call or stay in its
+    /// process group: the rest is taken for a stray. A stray is ended with the tree that it belongs
+    /// to. If nothing tells which one that is, it is ended when all are gone that lived when it was
+    /// first seen; but never if it may come from elsewhere, since there were children before this
+    /// call, or since this program is the first of a container.
     ///
     /// # Errors
     ///

@@ -23,6 +23,9 @@ pub struct Stats {
     pub unrecorded: u64,
     /// How often the process table was read.
     pub scans: u64,
+    /// How often it could not be read, or what was found there not be held to be killed, since
+    /// file descriptors or memory had run out. It is tried again.
+    pub scans_failed: u64,
 }
 
 /// The live counters behind [`Stats`].
@@ -36,6 +39,7 @@ pub(crate) struct Counters {
     pub(crate) strays_reaped: Counter,
     pub(crate) unrecorded: Counter,
     pub(crate) scans: Counter,
+    pub(crate) scans_failed: Counter,
 }
 
 /// A number that only grows.
@@ -68,6 +72,7 @@ impl Counters {
             strays_reaped: self.strays_reaped.count(),
             unrecorded: self.unrecorded.count(),
             scans: self.scans.count(),
+            scans_failed: self.scans_failed.count(),
         }
     }
 }

@@ -3,23 +3,30 @@
 //! With the subreaper flag set, a process that loses its parent becomes our child, not init's. So
 //! nothing that we have started can leave our sight, and all of it is ours to reap. The kernel gives
 //! such children to the main thread, while those that we start are children of the thread that
-//! forks; what is in our own process group was started by other code of this program. Neither is
-//! touched here.
+//! forks. [`Strangers`] are children of ours that nobody here has started or that other code of this
+//! program has; neither is touched.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     io,
-    sync::{Arc, Weak},
+    sync::{Arc, OnceLock, Weak},
     time::Duration,
 };
 
-use rustix::process::{WaitId, WaitIdOptions, getpgid, getpgrp, waitid};
+use parking_lot::Mutex;
+use rustix::process::{WaitId, WaitIdOptions, waitid};
 use tokio::{
     signal::unix::{SignalKind, signal},
     time::{MissedTickBehavior, interval},
 };
 
-use crate::{proc::Reader, registry, shared::Shared, spawner::Handle, target::to_pid};
+use crate::{
+    proc::{Mark, Reader},
+    registry,
+    shared::Shared,
+    spawner::Handle,
+    target::to_pid,
+};
 
 /// How often strays are looked for when nothing happens.
 const PERIOD: Duration = Duration::from_secs(5);
@@ -30,11 +37,22 @@ const MAX_ROUNDS: usize = 4;
 /// How many processes the walk visits.
 const MAX_FOUND: usize = 1 << 16;
 
+/// Children of this program that were not adopted.
+#[derive(Debug, Default)]
+pub(crate) struct Strangers {
+    /// Those from before the adopting began, by number and start. An `exec` keeps children.
+    before: OnceLock<BTreeMap<u32, u64>>,
+    /// Those in our own group, by number, with their start and whether they carry a cookie of ours:
+    /// a process of a tree may join us. It is kept since it cannot be read any more after their end.
+    kin: Mutex<BTreeMap<u32, (u64, bool)>>,
+}
+
 /// Becomes the parent of orphans; see [`crate::Spawner::adopt_orphans`].
 pub(crate) fn adopt(handle: &Arc<Handle>) -> io::Result<impl Future<Output = ()> + use<>> {
     let mut deaths = signal(SignalKind::child())?;
-    become_subreaper()?;
     let shared = Arc::clone(handle.shared());
+    shared.strangers.note(&shared)?;
+    become_subreaper()?;
     shared.adopting();
     let handle: Weak<Handle> = Arc::downgrade(handle);
     Ok(async move {
@@ -67,33 +85,91 @@ fn become_subreaper() -> io::Result<()> {
 
 /// Reaps the adopted that have ended, and returns how many live.
 fn reap(shared: &Shared) -> usize {
-    adopted().into_iter().filter(|pid| lives(*pid, shared)).count()
+    // What cannot be looked at now is looked at again after the period.
+    adopted(shared).unwrap_or_default().into_iter().filter(|pid| lives(*pid, shared)).count()
 }
 
-/// Every child that was neither started by a spawner nor by other code of this program.
-pub(crate) fn adopted() -> Vec<u32> {
+/// Every child that was neither started by a spawner nor is a stranger.
+pub(crate) fn adopted(shared: &Shared) -> io::Result<Vec<u32>> {
     let me = std::process::id();
-    let own = getpgrp();
-    let mut children = Reader::default().children_of(me, me);
-    children.retain(|pid| {
-        let group = to_pid(*pid).and_then(|pid| getpgid(Some(pid)).ok());
-        !registry::contains(*pid) && group.is_some_and(|group| group != own)
-    });
-    children
+    let mut children = Reader::default().children_of(me, me)?;
+    children.retain(|pid| !registry::contains(*pid));
+    shared.strangers.exclude(children, shared)
+}
+
+impl Strangers {
+    /// Takes note of the children that are there before any is adopted.
+    fn note(&self, shared: &Shared) -> io::Result<()> {
+        let mut reader = Reader::default();
+        let mut before = BTreeMap::new();
+        for pid in reader.children(std::process::id())? {
+            let Some(stat) = reader.stat(pid)? else { continue };
+            if !registry::contains(pid) && !is_marked(reader.mark(pid)?, shared) {
+                before.insert(pid, stat.start);
+            }
+        }
+        // Who adopts again knows all strangers already.
+        self.before.set(before).ok();
+        Ok(())
+    }
+
+    /// Whether an orphan can come from somebody whom we have not started.
+    pub(crate) fn may_leave_orphans(&self) -> bool {
+        // The first process of a container also gets those that came into it from outside.
+        let first = std::process::id() == 1;
+        first || self.before.get().is_some_and(|before| !before.is_empty())
+    }
+
+    fn exclude(&self, children: Vec<u32>, shared: &Shared) -> io::Result<Vec<u32>> {
+        let mut reader = Reader::default();
+        // Not `getpgid`: a group of another pid namespace has no number here, and reads as zero.
+        let own = reader.stat(std::process::id())?.map(|stat| stat.group);
+        let mut adopted = Vec::new();
+        let mut kin = self.kin.lock();
+        let mut still = BTreeMap::new();
+        for pid in children {
+            let Some(stat) = reader.stat(pid)? else { continue };
+            if self.before.get().and_then(|before| before.get(&pid)) == Some(&stat.start) {
+                continue;
+            }
+            if Some(stat.group) != own {
+                adopted.push(pid);
+                continue;
+            }
+            let ours = match kin.get(&pid).filter(|(start, _)| *start == stat.start) {
+                Some((_, ours)) => *ours,
+                None => match reader.mark(pid)? {
+                    // Nothing yet, or nothing any more.
+                    Mark::Empty => continue,
+                    mark => is_marked(mark, shared),
+                },
+            };
+            still.insert(pid, (stat.start, ours));
+            if ours {
+                adopted.push(pid);
+            }
+        }
+        *kin = still;
+        Ok(adopted)
+    }
+}
+
+fn is_marked(mark: Mark<'_>, shared: &Shared) -> bool {
+    matches!(mark, Mark::Cookie(cookie) if shared.instance.number(cookie).is_some())
 }
 
 /// What we have adopted, these processes, and everything below. A process can only leave this by
 /// losing its parents, and is adopted then.
-pub(crate) fn below(roots: &[u32]) -> BTreeSet<u32> {
+pub(crate) fn below(shared: &Shared, roots: &[u32]) -> io::Result<BTreeSet<u32>> {
     let mut reader = Reader::default();
     let mut found = BTreeSet::new();
     for _ in 0..MAX_ROUNDS {
-        let mut next: Vec<u32> = adopted();
+        let mut next: Vec<u32> = adopted(shared)?;
         next.extend(roots);
         let before = found.len();
         while let Some(pid) = next.pop() {
             if found.len() < MAX_FOUND && found.insert(pid) {
-                next.extend(reader.children(pid));
+                next.extend(reader.children(pid)?);
             }
         }
         // Who was adopted during the walk may have been missed by it.
@@ -101,7 +177,7 @@ pub(crate) fn below(roots: &[u32]) -> BTreeSet<u32> {
             break;
         }
     }
-    found
+    Ok(found)
 }
 
 fn lives(pid: u32, shared: &Shared) -> bool {

@@ -4,7 +4,10 @@
 //! descends from such a process. What was once seen to belong stays so, whatever it does to its
 //! parents, its group or its environment later. [`attribute`] decides, [`Table::scan`] looks.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    io,
+};
 
 use crate::{
     proc::{Mark, Reader, Stat},
@@ -75,51 +78,69 @@ impl Table {
         Self { since: Some(0), ..Self::default() }
     }
 
-    /// Looks at these processes, which are all that matter. `whose` reads a cookie.
+    /// Looks at these processes, which are all that matter. If it fails, nothing was learned.
+    ///
+    /// `trees` says whose leaders are still there. It is asked when the processes have been looked
+    /// at, so that a group was surely its leader's when a process was found in it. `whose` reads a
+    /// cookie.
     pub(crate) fn scan(
         &mut self,
         pids: &[u32],
-        trees: &Trees,
+        trees: impl FnOnce() -> io::Result<Trees>,
         whose: impl Fn(&[u8]) -> Owner,
-    ) -> &[Row] {
-        self.rows = self.look(pids, trees, whose);
+    ) -> io::Result<&[Row]> {
+        self.rows = self.look(pids, trees, whose)?;
         self.seen = self.rows.iter().map(Row::seen).collect();
-        &self.rows
+        Ok(&self.rows)
     }
 
     /// Looks at these processes only; what is known of others remains.
     pub(crate) fn scan_some(
         &mut self,
         pids: &[u32],
-        trees: &Trees,
+        trees: impl FnOnce() -> io::Result<Trees>,
         whose: impl Fn(&[u8]) -> Owner,
-    ) -> Vec<Row> {
-        let rows = self.look(pids, trees, whose);
+    ) -> io::Result<Vec<Row>> {
+        let rows = self.look(pids, trees, whose)?;
         if self.seen.len() > MAX_PROCESSES {
             // Nobody has looked at everybody for long, so most of it is about the dead.
             self.seen.clear();
         }
         self.seen.extend(rows.iter().map(Row::seen));
-        rows
+        Ok(rows)
     }
 
-    fn look(&self, pids: &[u32], trees: &Trees, whose: impl Fn(&[u8]) -> Owner) -> Vec<Row> {
+    fn look(
+        &self,
+        pids: &[u32],
+        trees: impl FnOnce() -> io::Result<Trees>,
+        whose: impl Fn(&[u8]) -> Owner,
+    ) -> io::Result<Vec<Row>> {
         let me = std::process::id();
         let mut reader = Reader::default();
-        let stats: Vec<Stat> =
-            pids.iter().take(MAX_PROCESSES).filter_map(|pid| reader.stat(*pid)).collect();
-        let since = self.since.or_else(|| Some(reader.stat(me)?.start)).unwrap_or(0);
-        attribute(stats, me, trees, &self.seen, |stat| {
+        let stats = pids.iter().take(MAX_PROCESSES).filter_map(|pid| reader.stat(*pid).transpose());
+        let stats: Vec<Stat> = stats.collect::<io::Result<_>>()?;
+        let since = match self.since {
+            Some(since) => since,
+            None => reader.stat(me)?.map_or(0, |stat| stat.start),
+        };
+        let mut failure = None;
+        let rows = attribute(stats, me, &trees()?, &self.seen, |stat| {
             if stat.pid == me || stat.group == 0 || stat.start < since {
                 // A thread of the kernel, or older than all that we have started.
                 return Said::Owner(Owner::Unknown);
             }
             Said::Owner(match reader.mark(stat.pid) {
-                Mark::Cookie(cookie) => whose(cookie),
-                Mark::None => Owner::Unknown,
-                Mark::Empty => return Said::Nothing,
+                Ok(Mark::Cookie(cookie)) => whose(cookie),
+                Ok(Mark::None) => Owner::Unknown,
+                Ok(Mark::Empty) => return Said::Nothing,
+                Err(error) => {
+                    failure.get_or_insert(error);
+                    return Said::Nothing;
+                }
             })
-        })
+        });
+        failure.map_or(Ok(rows), Err)
     }
 
     /// What the last scan found.

@@ -1,9 +1,11 @@
 //! One process to send a signal to, held so that its number cannot pass to another.
 
+use std::io;
+
 use rustix::process::{Pid, Signal, kill_process};
 
-/// A process. Where the system has handles for processes this is one; elsewhere, and when we have
-/// no file descriptor left, the number has to do.
+/// A process. Where the system has handles for processes this is one; elsewhere the number has to
+/// do.
 #[derive(Debug)]
 pub(crate) struct Target {
     pid: Pid,
@@ -12,20 +14,26 @@ pub(crate) struct Target {
 }
 
 impl Target {
-    /// Whoever has this number now. To be sure who that is, look after this call.
-    pub(crate) fn open(pid: u32) -> Option<Self> {
-        let pid = to_pid(pid)?;
+    /// Whoever has this number now, if anybody. To be sure who that is, look after this call.
+    ///
+    /// # Errors
+    ///
+    /// When the system has handles, but none for us now.
+    pub(crate) fn open(pid: u32) -> io::Result<Option<Self>> {
+        let Some(pid) = to_pid(pid) else { return Ok(None) };
         #[cfg(target_os = "linux")]
         {
             use rustix::{io::Errno, process::PidfdFlags};
             match rustix::process::pidfd_open(pid, PidfdFlags::empty()) {
-                Ok(handle) => Some(Self { pid, handle: Some(handle) }),
-                Err(Errno::SRCH | Errno::INVAL) => None,
-                Err(_) => Some(Self { pid, handle: None }),
+                Ok(handle) => Ok(Some(Self { pid, handle: Some(handle) })),
+                Err(Errno::SRCH | Errno::INVAL) => Ok(None),
+                // An old system, or one that forbids it.
+                Err(Errno::NOSYS | Errno::PERM) => Ok(Some(Self { pid, handle: None })),
+                Err(error) => Err(error.into()),
             }
         }
         #[cfg(not(target_os = "linux"))]
-        Some(Self { pid })
+        Ok(Some(Self { pid }))
     }
 
     /// Sends the signal, unless the process is gone. False if we may not.

@@ -24,8 +24,9 @@ use crate::{
     target::{Target, to_pid},
 };
 
-/// How many processes a kill follows before it leaves the rest to the sweep.
-const MAX_WALK: usize = 4096;
+/// How many processes a kill follows before it leaves the rest to the sweep. It holds a file
+/// descriptor for each.
+const MAX_WALK: usize = 256;
 
 /// A leader and everything below it.
 #[derive(Debug)]
@@ -43,6 +44,7 @@ pub(crate) struct Tree {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Leader {
     pub(crate) pid: u32,
+    /// Zero if it could not be read.
     pub(crate) start: u64,
 }
 
@@ -67,7 +69,8 @@ pub(crate) enum Exit {
 impl Tree {
     /// The tree of a child that was just born. `None` if its number is no number.
     pub(crate) fn new(number: u64, pid: u32) -> Option<Self> {
-        let start = Reader::default().stat(pid).map_or(0, |stat| stat.start);
+        let stat = Reader::default().stat(pid).ok().flatten();
+        let start = stat.map_or(0, |stat| stat.start);
         let leader = Leader { pid, start };
         let pid = to_pid(pid)?;
         Some(Self { number, leader, pid, handle: open(pid), phase: Mutex::new(Phase::Running) })
@@ -152,22 +155,24 @@ impl Exit {
     }
 }
 
-/// Stops a process and everything below it, and returns what is below.
+/// Stops a process and everything below it, and returns what is below. What it cannot look at, or
+/// hold, is left to the sweep.
 fn freeze(root: u32) -> Vec<Target> {
     let mut reader = Reader::default();
     let mut below = Vec::new();
     let mut parents = vec![root];
-    if let Some(target) = Target::open(root) {
+    if let Ok(Some(target)) = Target::open(root) {
         target.signal(Signal::STOP);
     }
     while let Some(parent) = parents.pop() {
-        for child in reader.children(parent) {
+        for child in reader.children(parent).unwrap_or_default() {
             if below.len() >= MAX_WALK {
                 return below;
             }
-            let Some(target) = Target::open(child) else { continue };
+            let Ok(Some(target)) = Target::open(child) else { continue };
             // Looked at after it was opened: this is still the one that was listed.
-            if reader.stat(child).is_some_and(|stat| stat.parent == parent) {
+            let stat = reader.stat(child).ok().flatten();
+            if stat.is_some_and(|stat| stat.parent == parent) {
                 target.signal(Signal::STOP);
                 below.push(target);
                 parents.push(child);

@@ -25,10 +25,11 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! The map: [`stdio_bin`] is in [`build`]; what the server can be told to do is in the doc of
+//! The map: [`stdio_bin`] is in [`build`], starts that hang are in [`hang`]; what the server can be told to do is in the doc of
 //! `bin/testkit-stdio/main.rs`.
 
 pub mod build;
+pub mod hang;
 pub mod procs;
 
 pub use crate::build::stdio_bin;

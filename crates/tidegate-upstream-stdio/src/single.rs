@@ -216,7 +216,7 @@ impl<G: Greeting> Single<G> {
     async fn start(&self) -> Result<Phase<G>, Error> {
         let host = &self.spares.host;
         let ready = host.ready(Instant::now() + host.params.start_timeout).await?;
-        let lease = self.spares.place(ready, None).await?.spawn(G::MODE)?;
+        let lease = self.spares.place(ready, None).await?.spawn(G::MODE, None).await?;
         let greeted = tokio::select! {
             greeted = self.greeting.greet(lease.child()) => greeted,
             () = host.closing.cancelled() => return Err(host.draining()),

@@ -142,7 +142,7 @@ impl Spares {
     /// What was started is ended if this is dropped.
     pub(crate) async fn fill(&self) {
         self.prune();
-        while let Some(lease) = self.start() {
+        while let Some(lease) = self.start().await {
             if !self.greet(lease).await {
                 return;
             }
@@ -161,17 +161,19 @@ impl Spares {
         if none { 0 } else { usize::try_from(self.host.params.min_idle).unwrap_or(usize::MAX) }
     }
 
-    /// A new process, if one is missing and there is room for it at once.
-    fn start(&self) -> Option<Lease> {
+    fn is_missing_one(&self) -> bool {
         let state = self.state.lock();
-        let missing = state.ready.len() + state.making < self.most();
-        drop(state);
-        if !missing || self.host.closing.is_cancelled() {
+        state.ready.len() + state.making < self.most()
+    }
+
+    /// A new process, if one is missing and there is room for it at once.
+    async fn start(&self) -> Option<Lease> {
+        if !self.is_missing_one() || self.host.closing.is_cancelled() {
             return None;
         }
         let ready = self.host.ready_now()?;
         let pass = self.host.gate.try_enter()?;
-        match ready.with(&self.host, pass).spawn(Mode::Session) {
+        match ready.with(&self.host, pass).spawn(Mode::Session, None).await {
             Ok(lease) => Some(lease),
             Err(error) => {
                 debug!(error = %error.chain(), "no spare process");

@@ -20,6 +20,9 @@ use crate::{
     tree::Leader,
 };
 
+/// How many looks may fail, for want of file descriptors say, before that is an error.
+const MAX_FAILURES: usize = 50;
+
 /// What was found of dead instances, and done about it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Recovered {
@@ -38,7 +41,8 @@ pub struct Recovered {
 }
 
 /// Ends what the dead instances of this folder have left. Takes a few milliseconds, and five seconds
-/// if something cannot be ended.
+/// if something cannot be ended. Where processes cannot be looked at it fails, and the ledgers are
+/// kept.
 pub(crate) fn recover(folder: &Folder) -> io::Result<Recovered> {
     let (claimed, skipped) = folder.claim()?;
     let mut recovered = Recovered { skipped, ..Recovered::default() };
@@ -68,7 +72,7 @@ pub(crate) fn recover(folder: &Folder) -> io::Result<Recovered> {
         recovered.ledgers += 1;
     }
     if !hunted.is_empty() {
-        hunt(&hunted, &leaders, &mut recovered);
+        hunt(&hunted, &leaders, &mut recovered)?;
     }
     if recovered.left == 0 {
         settled.append(&mut hunted);
@@ -80,18 +84,14 @@ pub(crate) fn recover(folder: &Folder) -> io::Result<Recovered> {
 }
 
 /// Kills until nobody is left.
-fn hunt(dead: &[Dead], leaders: &[Leader], recovered: &mut Recovered) {
-    let present = |leader: &&Leader| match proc::stat(leader.pid) {
-        Some(stat) => {
-            stat.start == leader.start || {
-                recovered.recycled += 1;
-                false
-            }
-        }
-        None => false,
+fn hunt(dead: &[Dead], leaders: &[Leader], recovered: &mut Recovered) -> io::Result<()> {
+    let recycled = |leader: &&Leader| match proc::stat(leader.pid) {
+        Ok(Some(stat)) => stat.start != leader.start,
+        // If it cannot be looked at, the rest fails as well.
+        Ok(None) | Err(_) => false,
     };
-    // Only while a leader is there is its group surely its own.
-    let trees: Trees = (0..).zip(leaders.iter().filter(present).copied()).collect();
+    recovered.recycled += leaders.iter().filter(recycled).count();
+    let mut trees: Trees = (0..).zip(leaders.iter().copied()).collect();
     let whose = |cookie: &[u8]| {
         let ours = dead.iter().any(|dead| dead.instance.number(cookie).is_some());
         if ours { Owner::Tree(u64::MAX) } else { Owner::Other }
@@ -99,18 +99,31 @@ fn hunt(dead: &[Dead], leaders: &[Leader], recovered: &mut Recovered) {
     let mut table = Table::of_everybody();
     let mut killed = BTreeSet::new();
     let mut chase = Chase::begin(clock::now());
+    let mut failures = 0;
     loop {
-        let rows = table.scan(&proc::all(), &trees, whose);
-        let living = || rows.iter().filter(|row| !row.stat.ended);
-        let members: Vec<Row> =
-            living().filter(|row| matches!(row.owner, Owner::Tree(_))).copied().collect();
-        let doubtful = living().filter(|row| row.is_doubtful()).count();
-        for row in &members {
-            if end(row) {
-                killed.insert((row.stat.pid, row.stat.start));
+        let looked = proc::all().and_then(|pids| {
+            let rows = table.scan(&pids, || present(&mut trees), whose)?;
+            let living = || rows.iter().filter(|row| !row.stat.ended);
+            let members: Vec<Row> =
+                living().filter(|row| matches!(row.owner, Owner::Tree(_))).copied().collect();
+            for row in &members {
+                if end(row)? {
+                    killed.insert((row.stat.pid, row.stat.start));
+                }
             }
-        }
+            Ok((members, living().filter(|row| row.is_doubtful()).count()))
+        });
         let now = clock::now();
+        let (members, doubtful) = match looked {
+            Ok(looked) => looked,
+            Err(error) if failures >= MAX_FAILURES => return Err(error),
+            Err(_) => {
+                failures += 1;
+                chase.failed(now);
+                clock::pause(chase.due().saturating_sub(now));
+                continue;
+            }
+        };
         match chase.found(members.len(), doubtful, now) {
             Step::Again => clock::pause(chase.due().saturating_sub(now)),
             Step::Over => break,
@@ -121,11 +134,27 @@ fn hunt(dead: &[Dead], leaders: &[Leader], recovered: &mut Recovered) {
         }
     }
     recovered.killed = killed.len().saturating_sub(recovered.left);
+    Ok(())
 }
 
-fn end(row: &Row) -> bool {
-    let Some(target) = Target::open(row.stat.pid) else { return false };
+/// Forgets leaders that are gone, and returns the others: only while a leader is there is its group
+/// surely its own.
+fn present(trees: &mut Trees) -> io::Result<Trees> {
+    let mut gone = Vec::new();
+    for (number, leader) in &*trees {
+        if proc::stat(leader.pid)?.is_none_or(|stat| stat.start != leader.start) {
+            gone.push(*number);
+        }
+    }
+    for number in gone {
+        trees.remove(&number);
+    }
+    Ok(trees.clone())
+}
+
+fn end(row: &Row) -> io::Result<bool> {
+    let Some(target) = Target::open(row.stat.pid)? else { return Ok(false) };
     // Looked at after it was opened: the handle is of the process that was found.
-    let same = proc::stat(row.stat.pid).is_some_and(|stat| stat.start == row.stat.start);
-    same && target.signal(Signal::KILL)
+    let same = proc::stat(row.stat.pid)?.is_some_and(|stat| stat.start == row.stat.start);
+    Ok(same && target.signal(Signal::KILL))
 }

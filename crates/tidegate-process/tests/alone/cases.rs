@@ -60,9 +60,9 @@ fn five_hundred() {
         for round in 0..125 {
             // Each of the four ways for a process to end, at the same time.
             let (one, pids) = start(&spawner, FAMILY, 2).await;
-            let (mut two, _pipes) = spawner.spawn(&sh("exit 1")).unwrap();
-            let (mut three, _pipes) = spawner.spawn(&sh("exec sleep 622")).unwrap();
-            let (four, _pipes) = spawner.spawn(&sh("exec sleep 622")).unwrap();
+            let (mut two, _pipes) = spawner.spawn(&sh("exit 1")).await.unwrap();
+            let (mut three, _pipes) = spawner.spawn(&sh("exec sleep 622")).await.unwrap();
+            let (four, _pipes) = spawner.spawn(&sh("exec sleep 622")).await.unwrap();
             three.kill();
             two.wait().await.unwrap();
             two.bury();
@@ -86,13 +86,14 @@ fn five_hundred() {
 fn failed_starts() {
     let files = open_files();
     let runtime = runtime();
-    let guard = runtime.enter();
     let spawner = Spawner::new();
-    for _ in 0..200 {
-        spawner.spawn(&tidegate_process::Spec::new("/nonexistent")).unwrap_err();
-    }
+    runtime.block_on(async {
+        for _ in 0..200 {
+            spawner.spawn(&tidegate_process::Spec::new("/nonexistent")).await.unwrap_err();
+        }
+    });
     assert_eq!(spawner.stats().spawn_failed, 200);
-    drop((spawner, guard));
+    drop(spawner);
     drop(runtime);
     check_nothing_left(files);
 }
@@ -150,7 +151,7 @@ fn say(pids: &[u32]) {
 }
 
 /// Starts this program in a role, and reads the numbers it prints.
-fn act(role: &str, folder: Option<&Path>) -> (Child, Vec<u32>) {
+pub(crate) fn act(role: &str, folder: Option<&Path>) -> (Child, Vec<u32>) {
     let mut command = alone(role);
     command.stdin(Stdio::piped()).stdout(Stdio::piped());
     command.args(folder);

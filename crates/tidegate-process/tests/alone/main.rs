@@ -1,12 +1,20 @@
 //! Cases that change their own process, count what it has open, or kill it: each runs in a process
 //! of its own, which is this program again.
-#![expect(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "tests")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests"
+)]
 
 #[path = "../it/rig.rs"]
 mod rig;
 
 mod cases;
+mod exhausted;
 mod orphans;
+mod recovery;
 
 use std::{
     env,
@@ -22,10 +30,11 @@ type Case = (&'static str, fn());
 const ALONE: &str = "alone:";
 
 fn main() -> ExitCode {
-    let cases: Vec<Case> = [cases::CASES, orphans::CASES].concat();
+    let cases: Vec<Case> =
+        [cases::CASES, orphans::CASES, exhausted::CASES, recovery::CASES].concat();
     let wanted = env::args().nth(1).unwrap_or_default();
     if let Some(name) = wanted.strip_prefix(ALONE) {
-        let all = cases.iter().chain(cases::ROLES);
+        let all = cases.iter().chain(cases::ROLES).chain(orphans::ROLES).chain(recovery::ROLES);
         let (_, run) = all.copied().find(|(known, _)| *known == name).expect("a known case");
         run();
         return ExitCode::SUCCESS;

@@ -21,10 +21,10 @@ async fn limits_are_there_before_the_program_is() {
         cpu: Some(Duration::from_millis(1500)),
     };
     let script = "ulimit -Sn; ulimit -Hn; ulimit -v; ulimit -St; umask";
-    let (process, mut pipes) = spawner.spawn(&limited(script, limits)).unwrap();
+    let (process, mut pipes) = spawner.spawn(&limited(script, limits)).await.unwrap();
     assert_eq!(lines(&mut pipes, 5).await, ["64", "64", "262144", "2", "0077"]);
     drop(process);
-    let (process, mut pipes) = spawner.spawn(&sh("ulimit -Sn")).unwrap();
+    let (process, mut pipes) = spawner.spawn(&sh("ulimit -Sn")).await.unwrap();
     assert_ne!(lines(&mut pipes, 1).await, ["64"], "they are that process's only");
     drop(process);
     settled(&spawner).await;
@@ -34,7 +34,8 @@ async fn limits_are_there_before_the_program_is() {
 async fn too_much_processor_time_is_told_by_a_signal() {
     let spawner = Spawner::new();
     let limits = Limits { cpu: Some(Duration::from_secs(1)), ..Limits::default() };
-    let (mut process, _pipes) = spawner.spawn(&limited("while :; do :; done", limits)).unwrap();
+    let (mut process, _pipes) =
+        spawner.spawn(&limited("while :; do :; done", limits)).await.unwrap();
     let status = timeout(Duration::from_secs(60), process.wait()).await.unwrap().unwrap();
     // SIGXCPU, and not the SIGKILL that would follow.
     assert_eq!(status.signal(), Some(24));
@@ -48,7 +49,7 @@ async fn too_much_memory_is_refused_to_the_process() {
     let limits = Limits { address_space: Some(64 << 20), ..Limits::default() };
     // One line of a hundred megabytes, which has to be held whole.
     let script = "head -c 100000000 /dev/zero | tr '\\0' x | sort > /dev/null; exit $?";
-    let (mut process, _pipes) = spawner.spawn(&limited(script, limits)).unwrap();
+    let (mut process, _pipes) = spawner.spawn(&limited(script, limits)).await.unwrap();
     assert_eq!(process.wait().await.unwrap().code(), Some(2), "sort: memory exhausted");
     drop(process);
     settled(&spawner).await;
@@ -59,7 +60,7 @@ async fn a_limit_that_may_not_be_set_is_told_with_its_name() {
     let spawner = Spawner::new();
     // Nobody may have so many, not even root: the kernel has a limit of its own.
     let limits = Limits { open_files: Some(u64::MAX - 1), ..Limits::default() };
-    let error = spawner.spawn(&limited(":", limits)).unwrap_err();
+    let error = spawner.spawn(&limited(":", limits)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidInput);
     assert!(error.to_string().contains("open files"), "{error}");
     settled(&spawner).await;
@@ -71,10 +72,10 @@ async fn root_starts_processes_as_somebody_else_and_still_owns_them() {
     let script = "id -u; id -g; id -G; setsid sleep 641 & echo $!; wait";
     let spec = Spec { uid: Some(65534), gid: Some(65533), ..sh(script) };
     if !rustix::process::geteuid().is_root() {
-        assert_eq!(spawner.spawn(&spec).unwrap_err().kind(), ErrorKind::PermissionDenied);
+        assert_eq!(spawner.spawn(&spec).await.unwrap_err().kind(), ErrorKind::PermissionDenied);
         return;
     }
-    let (process, mut pipes) = spawner.spawn(&spec).unwrap();
+    let (process, mut pipes) = spawner.spawn(&spec).await.unwrap();
     let said = lines(&mut pipes, 4).await;
     assert_eq!(said[..3], ["65534", "65533", "65533"]);
     let grandchild = said[3].parse().unwrap();
@@ -112,7 +113,7 @@ async fn usage_is_that_of_the_whole_tree() {
 #[tokio::test]
 async fn what_has_ended_uses_nothing() {
     let spawner = Spawner::new();
-    let (mut process, _pipes) = spawner.spawn(&sh(":")).unwrap();
+    let (mut process, _pipes) = spawner.spawn(&sh(":")).await.unwrap();
     process.wait().await.unwrap();
     assert_eq!(process.usage(), None);
     drop(process);

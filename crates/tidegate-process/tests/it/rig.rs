@@ -52,7 +52,7 @@ pub(crate) async fn lines(pipes: &mut Pipes, count: usize) -> Vec<String> {
 
 /// Starts a script that prints so many process ids.
 pub(crate) async fn start(spawner: &Spawner, script: &str, count: usize) -> (Process, Vec<u32>) {
-    let (process, mut pipes) = spawner.spawn(&sh(script)).unwrap();
+    let (process, mut pipes) = spawner.spawn(&sh(script)).await.unwrap();
     let pids = pids(&mut pipes, count).await;
     assert!(pids.iter().all(|pid| procs::is_running(*pid)), "{pids:?}");
     (process, pids)

@@ -132,14 +132,23 @@ impl<'a> Ready<'a> {
 }
 
 impl Start<'_> {
-    /// Starts the process.
+    /// Starts the process, which may take as long as a start may, and no longer than until then.
     ///
     /// # Errors
-    /// When the system does not start it.
-    pub(crate) fn spawn(mut self, mode: Mode) -> Result<Lease, Error> {
-        // What becomes of the process is told from here on by itself.
+    /// When the system does not start it in time.
+    ///
+    /// # Cancel safety
+    /// Dropping the wait gives the start up.
+    pub(crate) async fn spawn(
+        mut self,
+        mode: Mode,
+        deadline: Option<Instant>,
+    ) -> Result<Lease, Error> {
         let Some(pass) = self.pass.take() else { return Err(self.host.draining()) };
-        let spawned = self.host.spawn(mode, self.ordinal, pass);
+        let mut given_up = Ready { host: Some(self.host), ordinal: self.ordinal };
+        let spawned = self.host.spawn(mode, self.ordinal, pass, deadline).await;
+        // What became of the start is told, and what becomes of the process it tells by itself.
+        given_up.host = None;
         spawned.map(Lease::new).map_err(|error| error.into_error(&self.host.params.name))
     }
 }

@@ -35,7 +35,8 @@ impl Process {
             None => {
                 let until = patience.until(Instant::now());
                 let ready = spares.host.ready(until).await?;
-                (spares.place(ready, patience.deadline).await?.spawn(Mode::Session)?, None)
+                let start = spares.place(ready, patience.deadline).await?;
+                (start.spawn(Mode::Session, patience.deadline).await?, None)
             }
         };
         if answer.is_some() {

@@ -9,6 +9,7 @@
 
 mod abandon;
 mod faults;
+mod hang;
 mod lifecycle;
 mod mirrored;
 mod places;
