@@ -11,7 +11,7 @@ use tower::{Layer as _, service_fn};
 
 use crate::{
     census::Census,
-    rules::{Forward, HeaderPolicyLayer, Router},
+    rules::{Forward, HeaderPolicyLayer, by_path},
 };
 
 /// An upstream's own end, kept beside the stacks to be counted and stopped.
@@ -37,7 +37,7 @@ pub(crate) fn edge(routes: Vec<Route>, store: &Store, telemetry: &Telemetry) -> 
         let stack = self::route(&route, store, telemetry);
         (route.path, stack)
     });
-    Upstream::new(Router::new(routes))
+    by_path(routes)
 }
 
 fn route(route: &Route, store: &Store, telemetry: &Telemetry) -> Upstream {
@@ -58,7 +58,11 @@ fn leaf(route: &Route, telemetry: &Telemetry) -> Upstream {
             let http = service_fn(move |call| http.answer(call));
             Upstream::new(policy.layer(attempt.layer(http)))
         }
-        Leaf::Stdio(stdio) => Upstream::new(policy.layer(attempt.layer(stdio.clone()))),
+        Leaf::Stdio(stdio) => {
+            let stdio = stdio.clone();
+            let stdio = service_fn(move |call| stdio.answer(call));
+            Upstream::new(policy.layer(attempt.layer(stdio)))
+        }
     }
 }
 

@@ -66,14 +66,10 @@ impl Method {
     }
 
     fn of_message(envelope: &Envelope) -> Self {
-        match envelope.method() {
-            Some(method) => Self::named(&method),
-            None => Self::RESPONSE,
+        if matches!(envelope.kind(), MessageKind::Response | MessageKind::Error) {
+            return Self::RESPONSE;
         }
-    }
-
-    fn named(method: &str) -> Self {
-        let known = METHODS.iter().take(NAMED).position(|known| *known == method);
+        let known = envelope.method_among(METHODS.split_at(NAMED).0);
         known.and_then(|index| u8::try_from(index).ok()).map_or(Self::OTHER, Self)
     }
 
@@ -185,7 +181,9 @@ pub(crate) const fn era(era: Era) -> usize {
 mod tests {
     use tidegate_service::Kind;
 
-    use super::{METHODS, Method, OUTCOMES, Outcome};
+    use tidegate_protocol::Envelope;
+
+    use super::{METHODS, Method, NAMED, OUTCOMES, Outcome};
 
     #[test]
     fn the_named_indices_point_at_their_words() {
@@ -236,10 +234,17 @@ mod tests {
 
     #[test]
     fn a_client_cannot_name_its_own_label() {
-        assert_eq!(Method::named("resources/read").index(), 5);
-        for hostile in ["listen", "end_session", "other", "response", "tools/Call", "", "a\"b\n{}"]
+        let named = |method: &str| {
+            let call = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{method}"}}"#);
+            Method::of_message(&Envelope::parse(call.into()).unwrap())
+        };
+        for (index, method) in METHODS.into_iter().enumerate().take(NAMED) {
+            assert_eq!(named(method).index(), index, "{method}");
+        }
+        assert_eq!(named(r"resources\/re\u0061d").index(), 5, "escapes stand for the same name");
+        for hostile in ["listen", "end_session", "other", "response", "tools/Call", "", r#"a\"{}"#]
         {
-            assert_eq!(Method::named(hostile), Method::OTHER, "{hostile:?}");
+            assert_eq!(named(hostile), Method::OTHER, "{hostile:?}");
         }
     }
 }
