@@ -23,6 +23,8 @@ pub(crate) enum Fault {
     Connect(#[source] io::Error),
     #[error("the TLS handshake failed")]
     Tls(#[source] io::Error),
+    #[error("no HTTP/2 connection can be agreed on")]
+    Greeting(#[source] Option<hyper::Error>),
     #[error("the connection ended before the request was written")]
     Unsent,
     #[error("no connection within {0:?}")]
@@ -99,9 +101,11 @@ impl Fault {
             Self::Busy(_) => (K::PoolExhausted, O::Gateway, R::NotSent),
             Self::ForeignSession => (K::SessionUnknown, O::Gateway, R::Never),
             Self::TooLate => (K::Timeout, O::Gateway, R::NotSent),
-            Self::Resolve(_) | Self::Connect(_) | Self::Tls(_) | Self::Unsent => {
-                (K::Unreachable, O::Upstream, R::NotSent)
-            }
+            Self::Resolve(_)
+            | Self::Connect(_)
+            | Self::Tls(_)
+            | Self::Greeting(_)
+            | Self::Unsent => (K::Unreachable, O::Upstream, R::NotSent),
             Self::ConnectTimeout(_) => (K::Timeout, O::Upstream, R::NotSent),
             Self::HeadTimeout(_) | Self::IdleTimeout(_) | Self::Deadline => {
                 (K::Timeout, O::Upstream, R::Never)
@@ -145,6 +149,7 @@ impl Fault {
             Self::Resolve(_) => "the server's name could not be resolved",
             Self::Connect(_) => "the server could not be connected to",
             Self::Tls(_) => "no TLS session could be agreed on with the server",
+            Self::Greeting(_) => "the server did not open an HTTP/2 connection",
             Self::Unsent => "the server closed the connection before the call was sent",
             Self::ConnectTimeout(waited) => return format!("waited {waited:?} to connect").into(),
             Self::HeadTimeout(waited) => {
