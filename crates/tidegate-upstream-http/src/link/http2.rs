@@ -224,7 +224,7 @@ impl Http2 {
             Some(Ok(response)) => Ok(response),
             Some(Err(mut error)) => match error.take_message() {
                 Some(request) => Err(HeadError::Unsent(Box::new(restored(request, path, host)))),
-                None => Err(HeadError::Failed(Fault::Lost(Some(error.into_error())))),
+                None => Err(HeadError::Failed(Fault::of_stream(error.into_error()))),
             },
             None => Err(HeadError::TimedOut),
         }

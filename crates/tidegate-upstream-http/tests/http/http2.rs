@@ -1,6 +1,8 @@
 //! Servers that speak HTTP/2, whose connections calls share.
 
+mod goaway;
 mod places;
+mod raw;
 mod server;
 
 use std::time::Duration;
