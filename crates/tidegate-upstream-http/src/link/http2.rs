@@ -29,8 +29,8 @@ use hyper::{
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tidegate_pool::{Expiry, Reason, Usage};
 use tidegate_service::{OnError, Tasks};
-use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
+use tokio::time::{self, Instant};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::debug;
 
 use super::{HeadError, Outgoing};
@@ -54,6 +54,9 @@ const MAX_HEAD: u32 = 64 << 10;
 /// A silent server is asked for a sign of life this often, and has this long for it.
 const PING_EVERY: Duration = Duration::from_secs(20);
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A connection that is over may take this long to say so to the server, which need not listen.
+const GOODBYE: Duration = Duration::from_secs(5);
 
 /// A connection that calls share.
 #[derive(Debug)]
@@ -93,7 +96,9 @@ struct Executor(Arc<Running>);
 #[derive(Debug)]
 struct Running {
     tasks: Tasks,
-    /// Ends the tasks of this connection, with all others.
+    /// The tasks of this connection.
+    own: TaskTracker,
+    /// Ends them: with all other tasks, or when they take too long.
     end: CancellationToken,
     /// Woken when one of them may have learned something, until the server has said what it takes.
     told: AtomicWaker,
@@ -115,11 +120,12 @@ impl Shared {
     ) -> Result<Self, Fault> {
         let running = Arc::new(Running {
             tasks: tasks.clone(),
+            own: TaskTracker::new(),
             end: tasks.stopping().child_token(),
             told: AtomicWaker::new(),
             is_told: AtomicBool::new(false),
         });
-        // If nothing becomes of the connection, its tasks end at once.
+        // Whatever becomes of the connection, its tasks do not outlive this.
         let end = running.end.clone().drop_guard();
         let (sender, mut connection) = Builder::new(Executor(Arc::clone(&running)))
             .timer(TokioTimer::new())
@@ -152,9 +158,8 @@ impl Shared {
             polled
         });
         tasks.spawn("upstream-http2", OnError::Log, async move {
+            let _end = end;
             running.drive(driven).await;
-            // What is left says good-bye to the server.
-            drop(end.disarm());
             Ok(())
         });
         let (born, uses) = (Instant::now(), AtomicU64::new(1));
@@ -279,7 +284,7 @@ fn restored(mut request: Outgoing, path: Uri, host: Option<HeaderValue>) -> Outg
 }
 
 impl Running {
-    /// Waits for the end of a connection.
+    /// Waits for the end of a connection, and then not much longer for that of its tasks.
     async fn drive(&self, connection: impl Future<Output = hyper::Result<()>>) {
         tokio::select! {
             ended = connection => if let Err(error) = ended {
@@ -288,6 +293,8 @@ impl Running {
             },
             () = self.end.cancelled() => (),
         }
+        self.own.close();
+        drop(time::timeout(GOODBYE, self.own.wait()).await);
     }
 
     fn ran(&self) {
@@ -303,7 +310,7 @@ where
 {
     fn execute(&self, task: F) {
         let running = Arc::clone(&self.0);
-        let task = async move {
+        let task = self.0.own.track_future(async move {
             let mut task = pin!(task);
             let task = poll_fn(|cx| {
                 let polled = task.as_mut().poll(cx);
@@ -316,7 +323,7 @@ where
                 () = running.end.cancelled() => (),
             }
             Ok(())
-        };
+        });
         self.0.tasks.spawn("upstream-http2", OnError::Log, task);
     }
 }

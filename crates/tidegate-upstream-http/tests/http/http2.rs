@@ -4,6 +4,7 @@ mod goaway;
 mod places;
 mod raw;
 mod server;
+mod silence;
 
 use std::time::Duration;
 

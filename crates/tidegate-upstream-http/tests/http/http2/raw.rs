@@ -13,6 +13,7 @@ const DATA: u8 = 0;
 const RESET: u8 = 3;
 const SETTINGS: u8 = 4;
 const GOAWAY: u8 = 7;
+const WINDOW_UPDATE: u8 = 8;
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
 const ACK: u8 = 1;
@@ -43,6 +44,15 @@ impl Raw {
     /// Accepts a connection and says that it may be used.
     pub(crate) async fn accept(peer: &Peer) -> Self {
         Self::accept_with(peer, &[]).await
+    }
+
+    /// The same, and anything goes in the other direction.
+    pub(crate) async fn accept_open(peer: &Peer) -> Self {
+        let window = u32::try_from(i32::MAX).unwrap();
+        let [a, b, c, d] = window.to_be_bytes();
+        let mut raw = Self::accept_with(peer, &[0, 4, a, b, c, d]).await;
+        raw.write(WINDOW_UPDATE, 0, 0, &(window - 65_535).to_be_bytes()).await;
+        raw
     }
 
     async fn accept_with(peer: &Peer, settings: &[u8]) -> Self {
