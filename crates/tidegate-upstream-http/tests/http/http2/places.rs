@@ -3,10 +3,13 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::{FutureExt as _, future::join_all};
-use tokio::task::JoinSet;
+use tokio::{io::AsyncReadExt as _, task::JoinSet};
 
-use super::server::{Server, flood, hang, ping, until, wait};
-use crate::support::{PONG, World, events, listen, message, next};
+use super::{
+    raw::{self, Raw},
+    server::{Server, flood, hang, ping, until, wait},
+};
+use crate::support::{PONG, Peer, World, events, listen, message, next, soon};
 
 /// What one connection is shared by at most, whatever the server takes.
 const PLACES: usize = 64;
@@ -178,4 +181,38 @@ async fn no_call_is_refused_while_others_come_and_go() {
     assert_eq!(stats.attempts.cancelled, 12 * 34, "{stats:?}");
     Arc::into_inner(world).unwrap().end().await;
     server.end().await;
+}
+
+#[tokio::test]
+async fn who_waits_for_a_connection_makes_it_when_its_maker_leaves() {
+    let peer = Peer::bind().await;
+    let world = raw::world(&peer);
+    let mut maker = Box::pin(world.ping());
+    let accept = async {
+        let mut first = peer.accept().await;
+        assert_eq!(soon(first.socket.read_u8()).await.unwrap(), b'P');
+        first
+    };
+    let first = tokio::select! {
+        reply = &mut maker => panic!("{reply:?}"),
+        first = accept => first,
+    };
+    let mut waiter = Box::pin(world.ping());
+    tokio::select! {
+        reply = &mut waiter => panic!("{reply:?}"),
+        alone = peer.is_left_alone() => assert!(alone, "one makes it for both"),
+    }
+    drop(maker);
+    let serve = async {
+        let mut second = Raw::accept(&peer).await;
+        let stream = second.request().await;
+        second.message(stream, PONG).await;
+        second
+    };
+    let (reply, second) = tokio::join!(waiter, serve);
+    assert_eq!(message(reply.unwrap()), PONG);
+    assert_eq!((world.stats().opened, world.stats().calls.created), (2, 1));
+    world.end().await;
+    assert_eq!(second.rest().await, 0);
+    drop(first);
 }
