@@ -294,7 +294,7 @@ mod tests {
             }
         };
         let error = tokio::select! { error = read => error, () = drip => unreachable!() };
-        assert_eq!(error.kind(), std::io::ErrorKind::TimedOut);
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         assert_eq!(began.elapsed().as_secs(), 10);
     }
 
@@ -317,7 +317,7 @@ mod tests {
         stream.write_all(b"12345678").await.unwrap();
         let began = tokio::time::Instant::now();
         let error = stream.write_all(b"more").await.unwrap_err();
-        assert_eq!(error.kind(), std::io::ErrorKind::TimedOut);
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         assert_eq!(began.elapsed().as_secs(), 60);
         // Progress starts the clock anew.
         far.read_exact(&mut [0; 8]).await.unwrap();
