@@ -33,6 +33,8 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
+pub use self::error::legacy_failure;
+
 pub(crate) use self::body::OutBody;
 pub(crate) use self::guard::Guard;
 use self::{error::Rejection, read::Budget, stream::Listening};

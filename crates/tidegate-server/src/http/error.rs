@@ -139,6 +139,11 @@ impl Rejection {
     }
 }
 
+/// The message that tells a legacy client of a failed call whose stream has begun already.
+pub fn legacy_failure(id: &Id, error: &Error) -> bytes::Bytes {
+    Rejection::from_error(Era::Legacy, Some(id.clone()), error).body()
+}
+
 /// Status for those who read it, and the JSON-RPC code.
 fn meaning(error: &Error) -> (StatusCode, i64) {
     match error.kind {
