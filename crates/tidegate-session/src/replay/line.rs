@@ -71,6 +71,14 @@ pub(super) enum Seen {
     Ended,
 }
 
+/// How a client left.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Left {
+    pub(super) at: Instant,
+    /// Whether it took the event that only says where the stream begins.
+    pub(super) was_primed: bool,
+}
+
 impl Line {
     pub(super) fn new(
         journal: &Arc<Journal>,
@@ -178,14 +186,15 @@ impl Line {
     }
 
     /// The client has left. Its call goes on if it can come back for the answer.
-    pub(super) fn leave(self: &Arc<Self>, turn: u64, now: Instant, in_use: SessionUse) {
+    pub(super) fn leave(self: &Arc<Self>, turn: u64, left: Left, in_use: SessionUse) {
+        let now = left.at;
         // Outlives the lock, as do what is dropped with it.
         let earlier;
         let mut state = self.state.lock();
         if state.turn != turn {
             return;
         }
-        let has_id = self.is_primed || state.log.next() > 1;
+        let has_id = self.is_primed && left.was_primed || state.log.next() > 1;
         earlier = self.take_turn(&mut state, u64::MAX);
         state.left = Some(now);
         let journal = self.journal.upgrade().filter(|journal| !journal.ended.is_cancelled());

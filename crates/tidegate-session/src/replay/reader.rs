@@ -12,7 +12,7 @@ use tidegate_protocol::sse::Block;
 use tidegate_service::{Error, EventStream, Frame, Session};
 use tokio::time::Instant;
 
-use super::line::{Line, Seen};
+use super::line::{Left, Line, Seen};
 
 /// Reads one stream from some place on. Dropped, it leaves.
 #[derive(Debug)]
@@ -70,6 +70,7 @@ impl Stream for Reader {
 
 impl Drop for Reader {
     fn drop(&mut self) {
-        self.line.leave(self.turn, Instant::now(), self.session.enter());
+        let left = Left { at: Instant::now(), was_primed: self.priming.is_none() };
+        self.line.leave(self.turn, left, self.session.enter());
     }
 }

@@ -323,6 +323,24 @@ async fn an_answer_that_takes_long_gets_an_id_first_if_the_client_knows_what_to_
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_was_given_no_id_is_not_waited_for() {
+    let rig = Rig::new();
+    for (version, reads_priming) in
+        [(Version::V2025_11_25, false), (Version::V2025_06_18, false), (Version::V2025_11_25, true)]
+    {
+        let session = session(version);
+        let (mut events, feed) = rig.stream(&session).await;
+        if reads_priming {
+            events.primed().await;
+        }
+        drop(events);
+        settle().await;
+        assert_eq!((feed.is_closed(), rig.stats().logs == 0), (!reads_priming, !reads_priming));
+    }
+    rig.finish([]).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_call_ends_when_its_client_stays_away() {
     let rig = Rig::new();
     let session = session(Version::V2025_11_25);
