@@ -78,7 +78,9 @@ fn url(address: SocketAddr, path: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use tidegate_config::{Forward, Route};
+    use std::time::Duration;
+
+    use tidegate_config::{Forward, Replay, ReplayMode, Route};
 
     use super::{Serving, text, url};
 
@@ -95,6 +97,13 @@ mod tests {
             path: "/mcp".to_owned(),
             upstream: "default".to_owned(),
             forward: Forward::default(),
+            replay: Replay {
+                mode: ReplayMode::Off,
+                window: Duration::from_secs(1),
+                max_events: 1,
+                max_bytes: 1,
+                prime_after: Duration::ZERO,
+            },
         }];
         let addresses = ["127.0.0.1:8080".parse().unwrap()];
         let serving = Serving { addresses: &addresses, ops: None, routes: &routes };

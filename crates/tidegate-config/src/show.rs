@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// Keys in reading order; names of the user's choice come after them, by alphabet.
-const ORDER: [&str; 77] = [
+const ORDER: [&str; 83] = [
     "version",
     "listeners",
     "ops",
@@ -30,6 +30,11 @@ const ORDER: [&str; 77] = [
     "forward",
     "authorization",
     "cookies",
+    "replay",
+    "replay_window",
+    "replay_max_events",
+    "replay_max_bytes",
+    "replay_prime_after",
     "url",
     "stdio",
     "http",
@@ -78,6 +83,7 @@ const ORDER: [&str; 77] = [
     "max_sessions",
     "max_depth",
     "max_batch",
+    "replay_budget",
     "first_byte",
     "headers",
     "body_idle",

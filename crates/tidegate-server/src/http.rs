@@ -35,6 +35,8 @@ use tidegate_service::{Call, Cx, Operation, Upstream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+pub use self::error::legacy_failure;
+
 pub(crate) use self::body::OutBody;
 pub(crate) use self::guard::Guard;
 use self::{error::Rejection, read::Budget, stream::Listening};

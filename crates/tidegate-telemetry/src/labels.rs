@@ -85,7 +85,7 @@ impl Method {
 /// answer that began and broke off; `cancelled`, dropped before its end. The others are
 /// [`Kind::as_str`] of the error that came instead of a reply. `other` is a kind this crate does
 /// not know yet.
-pub const OUTCOMES: [&str; 21] = [
+pub const OUTCOMES: [&str; 22] = [
     "ok",
     "tool_error",
     "rpc_error",
@@ -106,6 +106,7 @@ pub const OUTCOMES: [&str; 21] = [
     Kind::TooLarge.as_str(),
     Kind::Draining.as_str(),
     Kind::Internal.as_str(),
+    Kind::StreamGap.as_str(),
     "other",
 ];
 
@@ -137,7 +138,8 @@ impl Outcome {
             Kind::TooLarge => 17,
             Kind::Draining => 18,
             Kind::Internal => 19,
-            _ => 20,
+            Kind::StreamGap => 20,
+            _ => 21,
         })
     }
 
@@ -226,6 +228,7 @@ mod tests {
             Kind::TooLarge,
             Kind::Draining,
             Kind::Internal,
+            Kind::StreamGap,
         ];
         for kind in kinds {
             assert_eq!(OUTCOMES[Outcome::of(kind).index()], kind.as_str());

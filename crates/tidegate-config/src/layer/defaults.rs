@@ -72,12 +72,19 @@ fn fitting_upstream(bases: &Dict, given: &Value) -> Option<Value> {
 pub(super) fn complete_routes(root: &mut Value) {
     let Value::Dict(_, root) = root else { return };
     let Some(Value::Array(_, routes)) = root.get_mut("routes") else { return };
+    let defaults = parse(include_str!("../route-defaults.yaml"));
     for route in routes {
         let Value::Dict(_, route) = route else { continue };
-        let forward = route.entry("forward".to_owned()).or_insert_with(|| Dict::new().into());
-        let Value::Dict(_, forward) = forward else { continue };
-        for name in ["authorization", "cookies"] {
-            forward.entry(name.to_owned()).or_insert_with(|| false.into());
+        fill_in(route, &defaults);
+    }
+}
+
+fn fill_in(given: &mut Dict, defaults: &Dict) {
+    for (name, default) in defaults {
+        match (given.get_mut(name), default) {
+            (None, _) => drop(given.insert(name.clone(), default.clone())),
+            (Some(Value::Dict(_, given)), Value::Dict(_, defaults)) => fill_in(given, defaults),
+            (Some(_), _) => (),
         }
     }
 }
@@ -88,6 +95,6 @@ fn route_to(upstream: &str) -> Value {
 }
 
 fn parse(yaml: &str) -> Dict {
-    // Both texts are part of the program and a test reads them, so there is no other case.
+    // These texts are part of the program and a test reads them, so there is no other case.
     Notation::Yaml.parse(yaml).unwrap_or_default()
 }

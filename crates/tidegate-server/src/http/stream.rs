@@ -179,7 +179,7 @@ impl StreamBody {
     fn encoded(&mut self, frame: Frame) -> Bytes {
         match frame {
             Frame::Message(envelope) => sse::encode(envelope.bytes()),
-            Frame::Block(block) => {
+            Frame::Block(block) | Frame::Stamped { block, .. } => {
                 self.is_resumable |= block.id.is_some();
                 block.raw
             }

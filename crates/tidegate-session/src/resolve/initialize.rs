@@ -72,7 +72,9 @@ async fn answered(reply: Reply) -> Result<(Reply, Option<Envelope>), Error> {
 
 fn message(frame: &Frame) -> Option<Envelope> {
     match frame {
-        Frame::Message(envelope) => Some(envelope.clone()),
+        Frame::Message(envelope) | Frame::Stamped { message: envelope, .. } => {
+            Some(envelope.clone())
+        }
         Frame::Block(block) => Envelope::parse(block.data.clone()?).ok(),
     }
 }
