@@ -164,6 +164,9 @@ impl Plan {
     pub fn smoke() -> Self {
         let mut plan = Self::new(1, Duration::from_millis(100), [1, 8]);
         plan.warm_up = Duration::from_millis(20);
+        for streaming in plan.scenarios.iter_mut().filter(|scenario| scenario.events > 0) {
+            streaming.events = 5;
+        }
         plan.without.extend(Peer::NPM);
         plan.cold = Cold { start: Duration::from_millis(50), sessions: 2 };
         plan
