@@ -1,6 +1,6 @@
 //! Streams that are cut and go on: what a client missed comes again, exactly and once, and what is
 //! not kept any more is said to be missing.
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+#![expect(clippy::indexing_slicing, reason = "tests")]
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -133,6 +133,20 @@ async fn an_answer_waits_for_a_client_that_left_before_it() {
         Value::Array(vec![])
     );
     proxy.stop().await;
+}
+
+#[tokio::test]
+async fn a_route_says_how_long_an_answer_may_take_before_it_becomes_a_stream() {
+    for (settings, expected) in
+        [("", "application/json"), (", replay_prime_after: 0s", "text/event-stream")]
+    {
+        let proxy = Proxy::start(&route(settings)).await;
+        let client = Client::legacy(&proxy, "2025-11-25").await;
+        let answer = client.tool("1", "echo", r#"{"delay_ms":50}"#).await;
+        assert_eq!(answer.header("content-type"), Some(expected));
+        assert_eq!(answer.message()["id"], 1);
+        proxy.stop().await;
+    }
 }
 
 #[tokio::test]
