@@ -388,3 +388,20 @@ async fn calls_without_a_client_end_with_the_session_and_with_the_proxy() {
     // The calls that are left are not waited for, and nothing of them remains.
     proxy.stop().await;
 }
+
+#[tokio::test]
+async fn a_stop_waits_for_a_call_that_its_client_came_back_to() {
+    let command = program();
+    let proxy = Proxy::start(&format!(
+        "upstreams: {{ it: {{ stdio: {{ command: [{command:?}, demo-server] }} }} }}\n"
+    ))
+    .await;
+    let client = Client::legacy(&proxy, "2025-11-25").await;
+    let mut events = slow(&proxy, &client).await;
+    let start = events.primed().await;
+    events.reset();
+    let mut again = client.resume(&start).await;
+    again.next().await.unwrap();
+    let (rest, ()) = tokio::join!(again.all(), proxy.stop());
+    assert_eq!(rest.last().unwrap()["id"], 1, "{rest:?}");
+}

@@ -111,6 +111,11 @@ impl Line {
         self.start.stream
     }
 
+    /// Whether the stream answers a request.
+    pub(super) fn is_answer(&self) -> bool {
+        self.state.lock().source.asked.is_some()
+    }
+
     /// The event that only says where the stream begins, for a client that is given one.
     pub(super) fn priming(&self) -> Option<Block> {
         let id = self.start.text();
