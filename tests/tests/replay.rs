@@ -136,6 +136,20 @@ async fn an_answer_waits_for_a_client_that_left_before_it() {
 }
 
 #[tokio::test]
+async fn a_route_says_how_long_an_answer_may_take_before_it_becomes_a_stream() {
+    for (settings, expected) in
+        [("", "application/json"), (", replay_prime_after: 0s", "text/event-stream")]
+    {
+        let proxy = Proxy::start(&route(settings)).await;
+        let client = Client::legacy(&proxy, "2025-11-25").await;
+        let answer = client.tool("1", "echo", r#"{"delay_ms":50}"#).await;
+        assert_eq!(answer.header("content-type"), Some(expected));
+        assert_eq!(answer.message()["id"], 1);
+        proxy.stop().await;
+    }
+}
+
+#[tokio::test]
 async fn an_older_client_is_given_no_event_that_it_cannot_read() {
     let proxy = Proxy::start(&route(", replay_prime_after: 0s")).await;
     for version in ["2025-03-26", "2025-06-18"] {
@@ -373,4 +387,21 @@ async fn calls_without_a_client_end_with_the_session_and_with_the_proxy() {
     }
     // The calls that are left are not waited for, and nothing of them remains.
     proxy.stop().await;
+}
+
+#[tokio::test]
+async fn a_stop_waits_for_a_call_that_its_client_came_back_to() {
+    let command = program();
+    let proxy = Proxy::start(&format!(
+        "upstreams: {{ it: {{ stdio: {{ command: [{command:?}, demo-server] }} }} }}\n"
+    ))
+    .await;
+    let client = Client::legacy(&proxy, "2025-11-25").await;
+    let mut events = slow(&proxy, &client).await;
+    let start = events.primed().await;
+    events.reset();
+    let mut again = client.resume(&start).await;
+    again.next().await.unwrap();
+    let (rest, ()) = tokio::join!(again.all(), proxy.stop());
+    assert_eq!(rest.last().unwrap()["id"], 1, "{rest:?}");
 }

@@ -31,7 +31,7 @@ use tidegate_protocol::{
     Era, Version,
     header::{LAST_EVENT_ID, MCP_PROTOCOL_VERSION, MCP_SESSION_ID},
 };
-use tidegate_service::{Call, Cx, Operation, Upstream};
+use tidegate_service::{Body, Call, Cx, Operation, Upstream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
@@ -159,7 +159,12 @@ impl Front {
         let call = Call { operation: Operation::Listen { last_event_id }, cx };
         let reply = self.0.edge.answer(call).await;
         let reply = reply.map_err(|error| Rejection::from_error(Era::Legacy, None, &error))?;
-        Ok(write::reply(reply, self, Era::Legacy, None, Listening::ToSession))
+        let listening = match &reply.body {
+            // A client has come back for the answer to a call.
+            Body::Stream(frames) if frames.is_answer() => Listening::No,
+            _ => Listening::ToSession,
+        };
+        Ok(write::reply(reply, self, Era::Legacy, None, listening))
     }
 
     /// Ends a session.

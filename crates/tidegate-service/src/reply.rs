@@ -68,6 +68,7 @@ pub enum Verdict {
 pub struct EventStream {
     inner: Pin<Box<dyn Stream<Item = Result<Frame, Error>> + Send>>,
     on_end: Option<Box<dyn FnOnce(Verdict) + Send>>,
+    is_answer: bool,
 }
 
 impl Reply {
@@ -91,11 +92,16 @@ impl Reply {
         Self { status, headers: HeaderMap::new(), body }
     }
 
-    /// Replaces the stream, if there is one.
+    /// Replaces the stream, if there is one. What [`EventStream::is_answer`] says stays.
     #[must_use]
     pub fn map_stream(self, change: impl FnOnce(EventStream) -> EventStream) -> Self {
         match self.body {
-            Body::Stream(stream) => Self { body: Body::Stream(change(stream)), ..self },
+            Body::Stream(stream) => {
+                let is_answer = stream.is_answer;
+                let mut changed = change(stream);
+                changed.is_answer |= is_answer;
+                Self { body: Body::Stream(changed), ..self }
+            }
             Body::Empty | Body::One(_) => self,
         }
     }
@@ -116,7 +122,7 @@ impl Reply {
 impl EventStream {
     /// Wraps a stream of frames.
     pub fn new(inner: impl Stream<Item = Result<Frame, Error>> + Send + 'static) -> Self {
-        Self { inner: Box::pin(inner), on_end: None }
+        Self { inner: Box::pin(inner), on_end: None, is_answer: false }
     }
 
     /// Calls `hook` once, when the stream ends or is dropped.
@@ -133,6 +139,19 @@ impl EventStream {
             }),
         });
         self
+    }
+
+    /// Marks the stream as one that ends with the answer to a request, also where nobody can tell
+    /// by what was asked for: a client may come back to it by a GET.
+    #[must_use]
+    pub fn answering(mut self) -> Self {
+        self.is_answer = true;
+        self
+    }
+
+    /// Whether the stream was marked as one that ends with an answer.
+    pub const fn is_answer(&self) -> bool {
+        self.is_answer
     }
 
     fn finish(&mut self, verdict: Verdict) {
@@ -195,6 +214,17 @@ mod tests {
         drop(frames);
         let expected = [("inner", Verdict::Complete), ("outer", Verdict::Complete)];
         assert_eq!(*seen.lock().unwrap(), expected);
+    }
+
+    #[test]
+    fn a_stream_that_is_replaced_still_ends_with_an_answer() {
+        for is_answer in [true, false] {
+            let stream = EventStream::new(stream::empty());
+            let stream = if is_answer { stream.answering() } else { stream };
+            let reply = Reply::stream(stream).map_stream(|frames| EventStream::new(frames.take(1)));
+            let super::Body::Stream(frames) = reply.body else { panic!("expected a stream") };
+            assert_eq!(frames.is_answer(), is_answer);
+        }
     }
 
     #[tokio::test]

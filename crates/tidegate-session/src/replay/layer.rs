@@ -167,7 +167,9 @@ impl Keeping {
             };
             reader.attach(frames);
         }
-        Ok(Reply::stream(EventStream::new(reader)))
+        let is_answer = reader.is_answer();
+        let frames = EventStream::new(reader);
+        Ok(Reply::stream(if is_answer { frames.answering() } else { frames }))
     }
 }
 

@@ -111,6 +111,11 @@ impl Line {
         self.start.stream
     }
 
+    /// Whether the stream answers a request.
+    pub(super) fn is_answer(&self) -> bool {
+        self.state.lock().source.asked.is_some()
+    }
+
     /// The event that only says where the stream begins, for a client that is given one.
     pub(super) fn priming(&self) -> Option<Block> {
         let id = self.start.text();
@@ -124,12 +129,14 @@ impl Line {
         let earlier;
         let turn = {
             let mut state = self.state.lock();
-            self.expire(&mut state, now, u64::MAX);
+            // Whoever reads now must not suffer from an attempt that fails.
+            let unread = state.unread;
+            self.expire(&mut state, now, unread);
             let came_late = state.left.is_some_and(|left| self.is_too_long(now, left));
             let checked = if came_late { Err(Missed::Evicted) } else { state.log.check(cursor) };
             if let Err(missed) = checked {
                 drop(state);
-                return Err(self.journal.upgrade().map_or_else(gone, |j| j.gap(Some(missed))));
+                return Err(self.gap(missed));
             }
             earlier = self.take_turn(&mut state, cursor + 1);
             state.turn
@@ -290,10 +297,14 @@ impl Line {
         now.duration_since(left) >= self.params.limits.age
     }
 
+    fn gap(&self, missed: Missed) -> Error {
+        self.journal.upgrade().map_or_else(gone, |journal| journal.gap(Some(missed)))
+    }
+
     fn read_again(&self, state: &mut State, at: u64) -> Seen {
         let Some(block) = state.log.get(at).cloned() else {
-            // Only a reader that is away falls behind what is kept, so this does not happen.
-            return Seen::Failed(gone());
+            // It went for lack of room while somebody was taking the stream over.
+            return Seen::Failed(self.gap(Missed::Evicted));
         };
         state.unread = at + 1;
         self.counters().replayed.fetch_add(1, Ordering::Relaxed);

@@ -38,6 +38,11 @@ impl Reader {
         Ok(Self { line, session, turn, at: cursor + 1, priming: None })
     }
 
+    /// Whether the stream answers a request.
+    pub(super) fn is_answer(&self) -> bool {
+        self.line.is_answer()
+    }
+
     /// See [`Line::wanted`].
     pub(super) fn wanted(&self) -> Option<Option<HeaderValue>> {
         self.line.wanted()

@@ -10,6 +10,7 @@ use std::{
 use bytes::Bytes;
 use futures_util::{FutureExt as _, StreamExt as _, stream};
 use http::{HeaderValue, StatusCode};
+use proptest::prelude::*;
 use tidegate_protocol::{Envelope, Era, Id, Version, rpc, sse};
 use tidegate_service::{
     Body, Call, Cx, Error, EventStream, Frame, Kind, Operation, Origin, Reply, Retry, Session,
@@ -773,4 +774,102 @@ async fn a_resumption_that_is_given_up_leaves_the_stream_as_it_was() {
     assert!(route.ready().now_or_never().is_some_and(|ready| ready.is_ok()));
     drop(route.call(Call { operation: Operation::EndSession, cx: Cx::new(Era::Legacy) }));
     rig.finish([session]).await;
+}
+
+/// What may happen to one stream.
+#[derive(Clone, Copy, Debug)]
+enum Event {
+    /// The server says so much more.
+    Said(u64),
+    /// The client reads so much, if there is that much.
+    Reads(usize),
+    /// The connection breaks; what was under way to the client is lost.
+    Cut,
+    /// Time passes.
+    Waits(u64),
+    /// The client comes back, whether it has noticed a break or not, from so far before what it
+    /// was given last.
+    Resumes(u64),
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        4 => (1_u64..6).prop_map(Event::Said),
+        4 => (1_usize..6).prop_map(Event::Reads),
+        1 => Just(Event::Cut),
+        1 => (0_u64..200).prop_map(Event::Waits),
+        2 => (0_u64..8).prop_map(Event::Resumes),
+    ]
+}
+
+/// A client that may be cut off at any time, against the numbers that the server said in order.
+async fn live_through(events: Vec<Event>, kept: usize) -> Result<(), TestCaseError> {
+    let limits = LogLimits { events: kept, ..PARAMS.limits };
+    let rig = Rig::with(ReplayParams { limits, ..PARAMS }, 64 << 20);
+    let session = session(Version::V2025_11_25);
+    let (mut first, feed) = rig.stream(&session).await;
+    first.primed().await;
+    let stem = first.last.strip_suffix("-0").unwrap().to_owned();
+    // The reader, the last number that it was given, and how much was said.
+    let (mut reader, mut given, mut said) = (Some(first), 0, 0);
+    for event in events {
+        match event {
+            Event::Said(more) => {
+                for _ in 0..more {
+                    // A full queue means that nobody reads, and then the server waits.
+                    if feed.try_send(note(said + 1)).is_ok() {
+                        said += 1;
+                    }
+                }
+                settle().await;
+            }
+            Event::Reads(count) => {
+                for _ in 0..count {
+                    let Some(reader) = &mut reader else { break };
+                    let Some(next) = reader.block().now_or_never() else { break };
+                    let block = next.expect("the server is not done").expect("no failure");
+                    prop_assert_eq!(number(&block), given + 1, "nothing is missing or twice");
+                    prop_assert_eq!(&reader.last, &format!("{}-{}", stem, given + 1));
+                    given += 1;
+                }
+            }
+            Event::Cut => reader = None,
+            Event::Waits(seconds) => sleep(Duration::from_secs(seconds)).await,
+            Event::Resumes(before) => {
+                let cursor = given.saturating_sub(before);
+                match rig.resume(&session, &format!("{stem}-{cursor}")).await {
+                    Ok(again) => {
+                        reader = Some(again);
+                        given = cursor;
+                    }
+                    Err(error) => {
+                        prop_assert_eq!(error.kind, Kind::StreamGap);
+                        // Never while everything is there that the bounds let stay.
+                        let is_old = feed.is_closed() || rig.stats().evicted > 0;
+                        prop_assert!(is_old, "a gap after {} of {}", cursor, said);
+                    }
+                }
+            }
+        }
+        if reader.is_none() && feed.is_closed() {
+            break;
+        }
+    }
+    drop((reader, feed));
+    rig.finish([session]).await;
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_client_that_is_cut_off_at_will_misses_nothing_unawares(
+        events in prop::collection::vec(event(), 0..40),
+        kept in 1_usize..20,
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = { runtime }.enable_time().start_paused(true).build().unwrap();
+        runtime.block_on(live_through(events, kept))?;
+    }
 }

@@ -71,10 +71,9 @@ impl Guard for InFlight {
     }
 
     fn replied(mut self, reply: Reply) -> Reply {
-        if let Body::Stream(inner) = reply.body {
+        if matches!(reply.body, Body::Stream(_)) {
             let call = Some(StreamingCall::new(self));
-            let body = Body::Stream(EventStream::new(Watched { inner, call }));
-            return Reply { body, ..reply };
+            return reply.map_stream(|inner| EventStream::new(Watched { inner, call }));
         }
         self.outcome = Outcome::of_whole(&reply);
         let took = self.started.elapsed();
