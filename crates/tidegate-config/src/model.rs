@@ -116,8 +116,19 @@ pub struct Route {
     pub path: String,
     /// A key of [`Config::upstreams`].
     pub upstream: String,
+    /// Where clients of HTTP+SSE (2024-11-05) are served; `None` for `sse: off`. Default off.
+    pub sse: Option<SsePaths>,
     /// Which credentials of the client go on to the upstream.
     pub forward: Forward,
+}
+
+/// The two paths of HTTP+SSE (2024-11-05), written as [`Route::path`] is. No other route has them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SsePaths {
+    /// Where the stream is opened. May be the path of the route. Default `sse` below that.
+    pub path: String,
+    /// Where messages are posted. Default `messages` below the path of the route.
+    pub messages: String,
 }
 
 /// Client credentials that are passed on. All off by default.

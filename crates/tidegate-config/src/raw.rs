@@ -151,7 +151,16 @@ pub(crate) struct RawRoute {
     #[serde(rename = "match")]
     pub(crate) matches: Field<RawMatch>,
     pub(crate) upstream: Field<Text>,
+    pub(crate) sse: Field<Option<RawSse>>,
     pub(crate) forward: Field<RawForward>,
+}
+
+/// `true` stands for the default paths, `false` for `off`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct RawSse {
+    pub(crate) path: Field<Text>,
+    pub(crate) messages: Field<Text>,
 }
 
 #[derive(Debug, Default, Deserialize)]

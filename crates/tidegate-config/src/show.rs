@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// Keys in reading order; names of the user's choice come after them, by alphabet.
-const ORDER: [&str; 77] = [
+const ORDER: [&str; 79] = [
     "version",
     "listeners",
     "ops",
@@ -26,7 +26,9 @@ const ORDER: [&str; 77] = [
     "address",
     "match",
     "path",
+    "messages",
     "upstream",
+    "sse",
     "forward",
     "authorization",
     "cookies",

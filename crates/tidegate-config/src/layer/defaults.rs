@@ -4,7 +4,7 @@ use std::thread;
 
 use figment::{
     Figment,
-    value::{Dict, Value},
+    value::{Dict, Tag, Value},
 };
 
 use super::Notation;
@@ -74,10 +74,33 @@ pub(super) fn complete_routes(root: &mut Value) {
     let Some(Value::Array(_, routes)) = root.get_mut("routes") else { return };
     for route in routes {
         let Value::Dict(_, route) = route else { continue };
+        complete_sse(route);
         let forward = route.entry("forward".to_owned()).or_insert_with(|| Dict::new().into());
         let Value::Dict(_, forward) = forward else { continue };
         for name in ["authorization", "cookies"] {
             forward.entry(name.to_owned()).or_insert_with(|| false.into());
+        }
+    }
+}
+
+/// Without paths of their own, they are below that of the route.
+fn complete_sse(route: &mut Dict) {
+    let base = route.get("match").and_then(|found| match found.as_dict()?.get("path")? {
+        Value::String(tag, path) => Some((*tag, path.trim_end_matches('/').to_owned())),
+        _ => None,
+    });
+    let sse = route.entry("sse".to_owned()).or_insert_with(|| "off".into());
+    match sse {
+        Value::Bool(tag, true) => *sse = Value::Dict(*tag, Dict::new()),
+        Value::Bool(tag, false) => *sse = Value::String(*tag, "off".to_owned()),
+        _ => (),
+    }
+    if let (Value::Dict(_, sse), Some((tag, base))) = (sse, base) {
+        // A reference is filled in only where it is known to stand in a file.
+        let tag = if base.contains("${") { tag } else { Tag::Default };
+        for (name, last) in [("path", "sse"), ("messages", "messages")] {
+            let path = || Value::String(tag, format!("{base}/{last}"));
+            sse.entry(name.to_owned()).or_insert_with(path);
         }
     }
 }

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, num::NonZeroU32, path::PathBuf, time::Duration}
 use http::{HeaderMap, HeaderValue};
 use tidegate_config::{
     Config, Forward, Http2, HttpUpstream, Limits, Listener, Log, LogFormat, Ops, Processes,
-    Rlimits, Route, Secret, Security, Sharing, StdioUpstream, Timeouts, Upstream,
+    Rlimits, Route, Secret, Security, Sharing, SsePaths, StdioUpstream, Timeouts, Upstream,
 };
 
 use crate::world::{PEM, World};
@@ -84,8 +84,11 @@ upstreams:
       ca_file: ca.pem
       headers: { X-Token: "Bearer ${TOKEN}" }
 routes:
-  - { match: { path: /child }, upstream: child, forward: { authorization: true } }
-  - { match: { path: /remote }, upstream: remote, forward: { cookies: true } }
+  - { match: { path: /child }, upstream: child, sse: true, forward: { authorization: true } }
+  - match: { path: /remote }
+    upstream: remote
+    sse: { path: /remote, messages: /inbox }
+    forward: { cookies: true }
 log: { level: "warn,hyper=off", format: json }
 "#;
 
@@ -160,9 +163,13 @@ fn expected_remote() -> HttpUpstream {
 fn expected(world: &World) -> Config {
     let seconds = Duration::from_secs;
     let address = |text: &str| text.parse().unwrap();
-    let route = |name: &str, forward| Route {
+    let sse = |path: &str, messages: &str| {
+        Some(SsePaths { path: path.to_owned(), messages: messages.to_owned() })
+    };
+    let route = |name: &str, sse, forward| Route {
         path: format!("/{name}"),
         upstream: name.to_owned(),
+        sse,
         forward,
     };
     Config {
@@ -202,8 +209,16 @@ fn expected(world: &World) -> Config {
             ("remote".to_owned(), Upstream::Http(expected_remote())),
         ]),
         routes: vec![
-            route("child", Forward { authorization: true, cookies: false }),
-            route("remote", Forward { authorization: false, cookies: true }),
+            route(
+                "child",
+                sse("/child/sse", "/child/messages"),
+                Forward { authorization: true, cookies: false },
+            ),
+            route(
+                "remote",
+                sse("/remote", "/inbox"),
+                Forward { authorization: false, cookies: true },
+            ),
         ],
         log: Log { level: "warn,hyper=off".to_owned(), format: LogFormat::Json },
     }
@@ -275,6 +290,7 @@ fn defaults() {
         [Route {
             path: "/mcp".to_owned(),
             upstream: "default".to_owned(),
+            sse: None,
             forward: Forward::default()
         }]
     );

@@ -63,15 +63,19 @@ routes:
   - match:
       path: /s  # t.yaml:17
     upstream: search  # t.yaml:18
+    sse: off  # default
     forward:
       authorization: false  # default
       cookies: false  # default
   - match:
       path: /c  # t.yaml:19
     upstream: child  # t.yaml:20
+    sse:
+      path: /c/sse  # default
+      messages: /in  # t.yaml:21
     forward:
       authorization: false  # default
-      cookies: true  # t.yaml:21
+      cookies: true  # t.yaml:22
 limits:
   max_connections: 10000  # default
   max_body: 1MiB  # env TIDEGATE__LIMITS__MAX_BODY
@@ -121,6 +125,7 @@ routes:
     upstream: search
   - match: { path: /c }
     upstream: child
+    sse: { messages: /in }
     forward: { cookies: true }
 ",
     )
