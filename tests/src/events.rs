@@ -33,13 +33,20 @@ impl Events {
     /// The next message; comments and events without data are passed over. `None` at the end.
     pub async fn next(&mut self) -> Option<Value> {
         loop {
-            while let Some(end) = self.read.windows(2).position(|window| window == b"\n\n") {
+            let event = self.event().await?;
+            let data = event.lines().find_map(|line| line.strip_prefix("data: "));
+            if let Some(data) = data {
+                return Some(serde_json::from_str(data).unwrap());
+            }
+        }
+    }
+
+    /// The next event as it came. `None` at the end.
+    pub async fn event(&mut self) -> Option<String> {
+        loop {
+            if let Some(end) = self.read.windows(2).position(|window| window == b"\n\n") {
                 let event: Vec<u8> = self.read.drain(..end + 2).collect();
-                let event = String::from_utf8(event).unwrap();
-                let data = event.lines().find_map(|line| line.strip_prefix("data: "));
-                if let Some(data) = data {
-                    return Some(serde_json::from_str(data).unwrap());
-                }
+                return Some(String::from_utf8(event).unwrap());
             }
             if !self.more().await {
                 return None;

@@ -33,6 +33,7 @@ pub mod frames;
 pub mod http;
 pub mod mark;
 mod metrics;
+mod old;
 mod proxy;
 mod recorder;
 mod script;
@@ -44,6 +45,7 @@ pub use crate::{
     events::Events,
     mark::Mark,
     metrics::Metrics,
+    old::OldClient,
     proxy::{Proxy, config, http_upstream, modern_headers, stdio_upstream},
     recorder::{Recorded, Recorder},
     script::{Exchange, Scripted},
