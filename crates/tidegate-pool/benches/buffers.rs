@@ -7,12 +7,14 @@
 //! first.
 #![expect(clippy::unwrap_used, clippy::print_stderr, reason = "a bench may stop, and prints")]
 
+#[path = "duration/short.rs"]
+mod short;
+
 use std::{
     future::poll_fn,
     io,
     pin::Pin,
     task::{Context, Poll},
-    time::Duration,
 };
 
 use bytes::{Bytes, BytesMut};
@@ -164,10 +166,7 @@ fn reading(criterion: &mut Criterion) {
 
 criterion_group! {
     name = benches;
-    config = Criterion::default()
-        .warm_up_time(Duration::from_millis(300))
-        .measurement_time(Duration::from_millis(700))
-        .sample_size(20);
+    config = short::criterion();
     targets = reading
 }
 criterion_main!(benches);

@@ -4,6 +4,9 @@
 //! two workers. The two ways follow each other directly for every number of tasks.
 #![expect(clippy::unwrap_used, reason = "a bench may stop")]
 
+#[path = "duration/short.rs"]
+mod short;
+
 use std::{num::NonZeroU32, time::Duration};
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
@@ -62,10 +65,7 @@ fn max_leases(max: u32) -> NonZeroU32 {
 
 criterion_group! {
     name = benches;
-    config = Criterion::default()
-        .warm_up_time(Duration::from_millis(300))
-        .measurement_time(Duration::from_millis(700))
-        .sample_size(20);
+    config = short::criterion();
     targets = leases
 }
 criterion_main!(benches);

@@ -78,7 +78,7 @@ pub enum Origin {
 pub enum Retry {
     /// The call may have had an effect.
     Never,
-    /// The call never left this process.
+    /// The call never left this process, or the upstream says that it did not look at it.
     NotSent,
     /// The call is idempotent.
     Safe,

@@ -251,6 +251,9 @@ impl Core {
         if plea.cap.is_some_and(|cap| cap <= start) {
             return Err(Fault::TooLate);
         }
+        if let Some(reason) = lease.item().and_then(|link| link.expired(start)) {
+            lease.close(reason);
+        }
         if lease.item().is_none() {
             start = self.dial_into(lane, &mut lease, plea.cap).await?;
         }

@@ -4,13 +4,12 @@ use std::{
     io,
     net::{IpAddr, SocketAddr},
     sync::{
-        Arc, Weak,
+        Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
     time::Duration,
 };
 
-use parking_lot::Mutex;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs, pki_types::CertificateDer};
 use socket2::{SockRef, TcpKeepalive};
@@ -18,7 +17,6 @@ use tidegate_pool::Expiry;
 use tidegate_service::Tasks;
 use tokio::{
     net::{self, TcpStream},
-    sync::Semaphore,
     time::{self, Instant},
 };
 use tokio_rustls::TlsConnector;
@@ -30,6 +28,7 @@ use crate::{
     io::{Io, Watch},
     link::{Http1, Http2, Link, Shared},
     params::{Http2 as Http2Wish, Target},
+    sharing::{Sharing, Step, Turn},
     stats::{Counters, OpenConnection},
 };
 
@@ -45,7 +44,7 @@ pub(crate) struct Dialer {
     timeout: Duration,
     counters: Arc<Counters>,
     tasks: Tasks,
-    /// When a shared connection takes no more calls.
+    /// When a shared connection takes no more calls. Its leases come and go.
     expiry: Expiry,
     /// The shared connections, one for each lane.
     calls: Sharing,
@@ -60,14 +59,6 @@ pub(crate) struct Dialer {
 pub(crate) enum Lane {
     Calls,
     Streams,
-}
-
-/// A connection that is shared while somebody uses it.
-#[derive(Debug)]
-struct Sharing {
-    connection: Mutex<Weak<Shared>>,
-    /// Who holds this makes a connection for all.
-    turn: Semaphore,
 }
 
 /// A new connection, by what it speaks.
@@ -122,41 +113,42 @@ impl Dialer {
         }
     }
 
-    /// A share in the connection that there is, or a new connection.
+    /// A place in a connection that there is, or a new connection.
     async fn connect(&self, lane: Lane, deadline: Instant) -> Result<Link, Fault> {
         let sharing = match lane {
             Lane::Calls => &self.calls,
             Lane::Streams => &self.streams,
         };
-        if self.speaks_http1.load(Relaxed) {
-            return self.adopt(sharing, self.fresh(deadline).await?);
-        }
-        if let Some(shared) = sharing.get(&self.expiry) {
-            return Ok(self.share_used(shared));
-        }
-        // The semaphore is never closed, and a turn that could not be had is none that is kept.
-        let turn = sharing.turn.acquire().await.ok();
-        if let Some(shared) = sharing.get(&self.expiry) {
-            return Ok(self.share_used(shared));
-        }
-        if self.speaks_http1.load(Relaxed) {
-            // Whoever had the turn before found out: there is nothing to wait for.
-            drop(turn);
-        }
-        self.adopt(sharing, self.fresh(deadline).await?)
-    }
-
-    /// Notes what the server speaks.
-    fn adopt(&self, sharing: &Sharing, fresh: Fresh) -> Result<Link, Fault> {
-        self.speaks_http1.store(matches!(fresh, Fresh::Http1(_)), Relaxed);
-        match fresh {
-            Fresh::Http1(link) => Ok(link),
-            Fresh::Http2(shared) => {
-                let shared = Arc::new(shared);
-                *sharing.connection.lock() = Arc::downgrade(&shared);
-                Ok(self.share(shared))
+        loop {
+            // Asked anew after each wait: who waited for somebody's connection may learn that it
+            // cannot be shared.
+            if self.speaks_http1.load(Relaxed) {
+                return Ok(self.adopt(sharing, None, self.fresh(deadline).await?));
+            }
+            match sharing.step() {
+                Step::Take(shared) => return Ok(self.share_used(shared)),
+                Step::Wait(wait) => wait.over().await,
+                Step::Dial(turn) => {
+                    let fresh = self.fresh(deadline).await?;
+                    return Ok(self.adopt(sharing, Some(turn), fresh));
+                }
             }
         }
+    }
+
+    /// Notes what the server speaks, before those hear of it who wait for the `turn` to end.
+    fn adopt(&self, sharing: &Sharing, turn: Option<Turn<'_>>, fresh: Fresh) -> Link {
+        self.speaks_http1.store(matches!(fresh, Fresh::Http1(_)), Relaxed);
+        let link = match fresh {
+            Fresh::Http1(link) => link,
+            Fresh::Http2(shared) => {
+                let shared = Arc::new(shared);
+                sharing.add(&shared);
+                self.share(shared)
+            }
+        };
+        drop(turn);
+        link
     }
 
     /// A share in a connection that may be about to end, without anybody knowing yet.
@@ -183,7 +175,7 @@ impl Dialer {
             _ => (Io::plain(socket, Arc::clone(&watch)), self.http2 == Http2Wish::Always),
         };
         if is_http2 {
-            return Shared::new(io, open, &self.tasks).await.map(Fresh::Http2);
+            return Shared::new(io, open, self.expiry, &self.tasks).await.map(Fresh::Http2);
         }
         Http1::new(io, watch, open).await.map(Link::Http1).map(Fresh::Http1)
     }
@@ -217,18 +209,6 @@ impl Dialer {
             Ok(address) => Ok(vec![SocketAddr::new(address, *port)]),
             Err(_) => Ok(net::lookup_host((host.as_str(), *port)).await?.collect()),
         }
-    }
-}
-
-impl Sharing {
-    fn new() -> Self {
-        Self { connection: Mutex::default(), turn: Semaphore::new(1) }
-    }
-
-    fn get(&self, expiry: &Expiry) -> Option<Arc<Shared>> {
-        let shared = self.connection.lock().upgrade()?;
-        let good = shared.is_open() && expiry.judge(&shared.usage(), Instant::now()).is_none();
-        good.then_some(shared)
     }
 }
 

@@ -8,7 +8,7 @@ use tidegate_protocol::{ParseError, sse::TooLong};
 use tidegate_service::{Error, Kind, Origin, Retry};
 
 /// Why an exchange has no reply. Everything up to [`Fault::ConnectTimeout`] happened before a byte
-/// of the request was written.
+/// of the request was written, and with [`Fault::Refused`] the server says that it looked at none.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Fault {
     #[error("no connection is free")]
@@ -23,10 +23,14 @@ pub(crate) enum Fault {
     Connect(#[source] io::Error),
     #[error("the TLS handshake failed")]
     Tls(#[source] io::Error),
+    #[error("no HTTP/2 connection can be agreed on")]
+    Greeting(#[source] Option<hyper::Error>),
     #[error("the connection ended before the request was written")]
     Unsent,
     #[error("no connection within {0:?}")]
     ConnectTimeout(Duration),
+    #[error("the server refused the request unread")]
+    Refused(#[source] hyper::Error),
 
     #[error("no response head within {0:?}")]
     HeadTimeout(Duration),
@@ -73,6 +77,20 @@ pub(crate) enum Fault {
 }
 
 impl Fault {
+    /// Sorts an error that came instead of a response on HTTP/2: in two ways a server says that it
+    /// did nothing with a request.
+    pub(crate) fn of_stream(error: hyper::Error) -> Self {
+        let cause = error.source().and_then(|cause| cause.downcast_ref::<h2::Error>());
+        let refused = cause.is_some_and(|cause| {
+            // A connection that takes no more requests gives this error to those only that came
+            // after the last it took.
+            let too_late = cause.is_go_away();
+            let too_many = cause.is_reset() && cause.reason() == Some(h2::Reason::REFUSED_STREAM);
+            cause.is_remote() && (too_late || too_many)
+        });
+        if refused { Self::Refused(error) } else { Self::Lost(Some(error)) }
+    }
+
     /// Sorts an error of a body: the peer broke the framing, or the connection broke.
     pub(crate) fn of_body(error: hyper::Error) -> Self {
         let mut cause = error.source();
@@ -99,9 +117,12 @@ impl Fault {
             Self::Busy(_) => (K::PoolExhausted, O::Gateway, R::NotSent),
             Self::ForeignSession => (K::SessionUnknown, O::Gateway, R::Never),
             Self::TooLate => (K::Timeout, O::Gateway, R::NotSent),
-            Self::Resolve(_) | Self::Connect(_) | Self::Tls(_) | Self::Unsent => {
-                (K::Unreachable, O::Upstream, R::NotSent)
-            }
+            Self::Resolve(_)
+            | Self::Connect(_)
+            | Self::Tls(_)
+            | Self::Greeting(_)
+            | Self::Unsent
+            | Self::Refused(_) => (K::Unreachable, O::Upstream, R::NotSent),
             Self::ConnectTimeout(_) => (K::Timeout, O::Upstream, R::NotSent),
             Self::HeadTimeout(_) | Self::IdleTimeout(_) | Self::Deadline => {
                 (K::Timeout, O::Upstream, R::Never)
@@ -145,8 +166,10 @@ impl Fault {
             Self::Resolve(_) => "the server's name could not be resolved",
             Self::Connect(_) => "the server could not be connected to",
             Self::Tls(_) => "no TLS session could be agreed on with the server",
+            Self::Greeting(_) => "the server did not open an HTTP/2 connection",
             Self::Unsent => "the server closed the connection before the call was sent",
             Self::ConnectTimeout(waited) => return format!("waited {waited:?} to connect").into(),
+            Self::Refused(_) => "the server refused the call without looking at it",
             Self::HeadTimeout(waited) => {
                 return format!("waited {waited:?} for the response to begin").into();
             }

@@ -31,9 +31,9 @@
 //! ```
 //!
 //! The map, inward: `upstream` is the service and `course` what a call goes through; `params` says
-//! where to; `session` and `headers` what goes along; `dial` makes a connection and `link` uses
-//! it, alone or shared, with `relay` for its wakes, `timer` for its deadlines and `io` for its
-//! bytes; `keep` looks after those that nobody uses. Outward:
+//! where to; `session` and `headers` what goes along; `dial` makes a connection, `sharing` knows
+//! those that others use too, and `link` uses one, alone or shared, with `relay` for its wakes,
+//! `timer` for its deadlines and `io` for its bytes; `keep` looks after those that nobody uses. Outward:
 //! `answer` decides what a head means, `exchange` reads the body, `events` cuts it; `fault` says
 //! what went wrong and `stats` counts.
 
@@ -50,6 +50,7 @@ mod link;
 mod params;
 mod relay;
 mod session;
+mod sharing;
 mod stats;
 mod timer;
 mod upstream;

@@ -13,11 +13,12 @@ use http::{Request, Response};
 use http_body::Frame;
 use http_body_util::Full;
 use hyper::body::Incoming;
+use tidegate_pool::Reason;
 use tokio::time::Instant;
 
 pub(crate) use self::{
     http1::Http1,
-    http2::{Http2, Origin, Shared},
+    http2::{Http2, MAX_STREAMS, Origin, Shared},
 };
 use crate::{fault::Fault, timer::Timer};
 
@@ -86,6 +87,14 @@ impl Link {
         match self {
             Self::Http1(link) => link.is_new(),
             Self::Http2(link) => link.is_new(),
+        }
+    }
+
+    /// Why a connection that others use too takes no more calls, if so.
+    pub(crate) fn expired(&self, now: Instant) -> Option<Reason> {
+        match self {
+            Self::Http1(_) => None,
+            Self::Http2(link) => link.expired(now),
         }
     }
 

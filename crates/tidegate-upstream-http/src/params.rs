@@ -24,8 +24,9 @@ pub struct Params {
     /// How long a response body may pause. Streams of what the server says unasked may pause
     /// forever.
     pub idle_timeout: Duration,
-    /// How many connections calls may use at once; streams of what the server says unasked have
-    /// as many of their own.
+    /// How many connections calls may use at once, or over HTTP/2, where they share them, how many
+    /// calls there may be at once; streams of what the server says unasked have as many of their
+    /// own.
     pub max_connections: usize,
     /// How many calls may wait for a connection; one more is refused at once.
     pub max_waiting: usize,
@@ -35,7 +36,7 @@ pub struct Params {
     pub pool_idle: Duration,
     /// How old a connection may get before it is replaced. One in use is finished first.
     pub max_lifetime: Option<Duration>,
-    /// How many calls a connection may serve before it is replaced.
+    /// How many calls a connection may serve before it is replaced, whoever makes them.
     pub max_uses: Option<u64>,
     /// How many connections are kept ready for calls, also before the first one.
     pub min_idle: usize,
