@@ -9,7 +9,7 @@ use crate::fault::Fault;
 
 /// What was asked of the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Asked {
+pub enum Asked {
     /// To take a message.
     Send,
     /// To open a stream of what it says unasked.
@@ -20,7 +20,7 @@ pub(crate) enum Asked {
 
 /// What to do with the body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Plan {
+pub enum Plan {
     /// There is nothing in it to read.
     Skip,
     /// It has no type, so there must be nothing in it.
@@ -40,7 +40,7 @@ pub(crate) enum Plan {
 
 /// Decides by status and headers what the body is. An error means that the connection cannot be
 /// trusted or that the answer is none.
-pub(crate) fn plan(status: StatusCode, headers: &HeaderMap, asked: Asked) -> Result<Plan, Fault> {
+pub fn plan(status: StatusCode, headers: &HeaderMap, asked: Asked) -> Result<Plan, Fault> {
     let head = Head::read(headers);
     head.check_framing(status)?;
     if status.is_redirection() {
@@ -72,7 +72,7 @@ pub(crate) fn plan(status: StatusCode, headers: &HeaderMap, asked: Asked) -> Res
 }
 
 /// What a status without a message means. `Ok` means that the client should see it as it is.
-pub(crate) fn bare(status: StatusCode, asked: Asked, in_session: bool) -> Result<(), Fault> {
+pub fn bare(status: StatusCode, asked: Asked, in_session: bool) -> Result<(), Fault> {
     match status {
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Ok(()),
         StatusCode::NOT_FOUND if in_session => Err(Fault::SessionGone),
