@@ -129,6 +129,7 @@ pub(crate) struct RawRlimits {
 #[serde(default)]
 pub(crate) struct RawHttp {
     pub(crate) url: Field<Text>,
+    pub(crate) transport: Field<Text>,
     pub(crate) connect_timeout: Field<Span>,
     pub(crate) request_timeout: Field<Span>,
     pub(crate) idle_timeout: Field<Span>,
@@ -202,7 +203,13 @@ pub(crate) fn home_of(name: &str) -> Option<String> {
         ("upstreams.NAME.http", &["pool_idle", "max_response", "ca_file", "max_connections"]),
         (
             "upstreams.NAME.http",
-            &["max_connection_age", "max_connection_requests", "min_idle_connections", "http2"],
+            &[
+                "max_connection_age",
+                "max_connection_requests",
+                "min_idle_connections",
+                "http2",
+                "transport",
+            ],
         ),
         ("log", &["level", "format"]),
     ];

@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// Keys in reading order; names of the user's choice come after them, by alphabet.
-const ORDER: [&str; 79] = [
+const ORDER: [&str; 80] = [
     "version",
     "listeners",
     "ops",
@@ -52,6 +52,7 @@ const ORDER: [&str; 79] = [
     "start_attempts",
     "down_for",
     "stop_grace",
+    "transport",
     "connect_timeout",
     "request_timeout",
     "idle_timeout",

@@ -6,7 +6,8 @@ use std::{collections::BTreeMap, num::NonZeroU32, path::PathBuf, time::Duration}
 use http::{HeaderMap, HeaderValue};
 use tidegate_config::{
     Config, Forward, Http2, HttpUpstream, Limits, Listener, Log, LogFormat, Ops, Processes,
-    Rlimits, Route, Secret, Security, Sharing, SsePaths, StdioUpstream, Timeouts, Upstream,
+    Rlimits, Route, Secret, Security, Sharing, SsePaths, StdioUpstream, Timeouts, Transport,
+    Upstream,
 };
 
 use crate::world::{PEM, World};
@@ -69,6 +70,7 @@ upstreams:
   remote:
     http:
       url: https://mcp.example/mcp?tenant=a
+      transport: sse
       connect_timeout: 41s
       request_timeout: 42s
       idle_timeout: 43s
@@ -143,6 +145,7 @@ fn expected_remote() -> HttpUpstream {
     headers.insert("x-token", HeaderValue::from_static("Bearer s3cret"));
     HttpUpstream {
         url: "https://mcp.example/mcp?tenant=a".parse().unwrap(),
+        transport: Transport::Sse,
         connect_timeout: seconds(41),
         request_timeout: seconds(42),
         idle_timeout: seconds(43),
@@ -298,6 +301,7 @@ fn defaults() {
         config.upstreams["default"],
         Upstream::Http(HttpUpstream {
             url: "http://127.0.0.1:9/mcp".parse().unwrap(),
+            transport: Transport::Http,
             connect_timeout: seconds(2),
             request_timeout: seconds(300),
             idle_timeout: seconds(300),
