@@ -34,6 +34,7 @@ pub mod http;
 pub mod mark;
 mod metrics;
 mod old;
+mod old_server;
 mod proxy;
 mod recorder;
 mod script;
@@ -46,6 +47,7 @@ pub use crate::{
     mark::Mark,
     metrics::Metrics,
     old::OldClient,
+    old_server::OldServer,
     proxy::{Proxy, config, http_upstream, modern_headers, stdio_upstream},
     recorder::{Recorded, Recorder},
     script::{Exchange, Scripted},

@@ -12,6 +12,8 @@ use crate::fault::Fault;
 pub enum Asked {
     /// To take a message.
     Send,
+    /// To take a message whose answer comes on another stream.
+    Post,
     /// To open a stream of what it says unasked.
     Listen,
     /// To end a session.
@@ -52,7 +54,9 @@ pub fn plan(status: StatusCode, headers: &HeaderMap, asked: Asked) -> Result<Pla
     match asked {
         Asked::End if is_ended(status) => return Ok(Plan::Done),
         Asked::Listen if status == StatusCode::METHOD_NOT_ALLOWED => return Ok(Plan::Bare),
-        Asked::Send | Asked::Listen | Asked::End => (),
+        // What servers say here is for people, and its type is anything.
+        Asked::Post if status.is_success() => return Ok(Plan::Skip),
+        Asked::Send | Asked::Post | Asked::Listen | Asked::End => (),
     }
     let media = head.media.map(media);
     if !status.is_success() {
@@ -199,6 +203,11 @@ mod tests {
             (Asked::Send, 404, JSON, perhaps),
             (Asked::Send, 404, HTML, Ok(Plan::Bare)),
             (Asked::Send, 500, EVENTS, Ok(Plan::Bare)),
+            (Asked::Post, 200, HTML, Ok(Plan::Skip)),
+            (Asked::Post, 202, "", Ok(Plan::Skip)),
+            (Asked::Post, 202, "content-length: 2|transfer-encoding: chunked", broken),
+            (Asked::Post, 307, "location: http://elsewhere/", broken),
+            (Asked::Post, 404, HTML, Ok(Plan::Bare)),
             (Asked::Send, 101, "upgrade: x", broken),
             (Asked::Send, 200, "content-type: application/json|content-encoding: gzip", broken),
             (Asked::Send, 200, "content-length: 2|transfer-encoding: chunked", broken),

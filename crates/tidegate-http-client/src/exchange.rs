@@ -50,6 +50,13 @@ impl Exchange {
         Self { lease, body, limits, waiting_since: None }
     }
 
+    /// The same, with no end to all patience.
+    #[must_use]
+    pub fn without_cap(mut self) -> Self {
+        self.limits.cap = None;
+        self
+    }
+
     /// The next piece of the body; `None` is its proper end.
     pub fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Fault>>> {
         let Some(link) = self.lease.item() else { return Poll::Ready(Some(Err(Fault::Cut(None)))) };

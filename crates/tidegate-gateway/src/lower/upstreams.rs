@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use tidegate_config::{Config, Upstream as Configured};
+use tidegate_config::{Config, Transport, Upstream as Configured};
 use tidegate_process::Spawner;
 use tidegate_service::Tasks;
 use tidegate_upstream_http::{Http2, HttpUpstream};
+use tidegate_upstream_sse::SseUpstream;
 use tidegate_upstream_stdio::{Rlimits, Sharing, StdioUpstream};
 
 use crate::{
@@ -28,9 +29,14 @@ pub(crate) fn leaves(
             let leaf = match upstream {
                 Configured::Http(http) => {
                     let endpoint = http.url.authority().map_or("", |host| host.as_str());
-                    let http = HttpUpstream::new(http_params(&key, http), tasks.clone())
-                        .map_err(|source| StartError::Upstream { name: name.clone(), source })?;
-                    Leaf::Http(http, endpoint.into())
+                    let (params, tasks) = (http_params(&key, http), tasks.clone());
+                    let leaf = match http.transport {
+                        Transport::Http => HttpUpstream::new(params, tasks)
+                            .map(|upstream| Leaf::Http(upstream, endpoint.into())),
+                        Transport::Sse => SseUpstream::new(params, tasks)
+                            .map(|upstream| Leaf::Sse(upstream, endpoint.into())),
+                    };
+                    leaf.map_err(|source| StartError::Upstream { name: name.clone(), source })?
                 }
                 Configured::Stdio(stdio) => {
                     let params = stdio_params(&key, stdio);
