@@ -36,6 +36,8 @@ pub struct Client {
     /// Everything of a request that does not change, up to and including `Content-Length: `.
     head: Vec<u8>,
     session: Option<String>,
+    /// The tool that modern heads name.
+    tool: &'static str,
     /// Whether another connection opened the session and will end it.
     is_guest: bool,
     sequence: u64,
@@ -46,13 +48,13 @@ pub struct Client {
 }
 
 impl Client {
-    /// Connects, and in the legacy era opens a session.
+    /// Connects, and in the legacy era opens a session. `tool` is what will be called.
     ///
     /// # Errors
     ///
     /// When the server does not answer as MCP says.
-    pub async fn open(target: &Target, era: Era) -> anyhow::Result<Self> {
-        let mut client = Self::connect(target, era).await?;
+    pub async fn open(target: &Target, era: Era, tool: &'static str) -> anyhow::Result<Self> {
+        let mut client = Self::connect(target, era, tool).await?;
         if era == Era::Legacy {
             client.initialize().await.context("initialize")?;
         }
@@ -66,7 +68,7 @@ impl Client {
     ///
     /// When the server cannot be reached.
     pub async fn join(target: &Target, session: &str, number: usize) -> anyhow::Result<Self> {
-        let mut client = Self::connect(target, Era::Legacy).await?;
+        let mut client = Self::connect(target, Era::Legacy, "").await?;
         client.session = Some(session.to_owned());
         client.is_guest = true;
         client.sequence = (number as u64 + 1) * IDS_PER_CONNECTION;
@@ -80,7 +82,7 @@ impl Client {
         self.session.as_deref()
     }
 
-    async fn connect(target: &Target, era: Era) -> anyhow::Result<Self> {
+    async fn connect(target: &Target, era: Era, tool: &'static str) -> anyhow::Result<Self> {
         let stream = TcpStream::connect(target.address).await.context("connect")?;
         stream.set_nodelay(true)?;
         let mut client = Self {
@@ -89,6 +91,7 @@ impl Client {
             target: target.clone(),
             head: Vec::new(),
             session: None,
+            tool,
             is_guest: false,
             sequence: 0,
             out: Vec::new(),
@@ -136,6 +139,23 @@ impl Client {
         Ok(())
     }
 
+    /// Calls for a stream of `events` notifications and checks it: every event, then the result.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::call`].
+    pub async fn stream(&mut self, events: u32) -> anyhow::Result<()> {
+        self.sequence += 1;
+        self.body.clear();
+        wire::write_stream_call(&mut self.body, self.era, self.sequence, events);
+        let head = self.exchange().await?;
+        if head.status != 200 || !head.events {
+            bail!("status {}, no stream: {}", head.status, wire::excerpt(&self.answer));
+        }
+        wire::check_stream(&self.answer, self.sequence, events)?;
+        Ok(())
+    }
+
     /// Ends the session, so that the server can free what it holds, and closes the connection.
     ///
     /// # Errors
@@ -165,8 +185,9 @@ impl Client {
         }
         if self.era == Era::Modern {
             head += &format!(
-                "MCP-Protocol-Version: {}\r\nMcp-Method: tools/call\r\nMcp-Name: echo\r\n",
-                wire::MODERN_VERSION
+                "MCP-Protocol-Version: {}\r\nMcp-Method: tools/call\r\nMcp-Name: {}\r\n",
+                wire::MODERN_VERSION,
+                self.tool
             );
         }
         head += "Content-Length: ";

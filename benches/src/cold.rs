@@ -144,7 +144,7 @@ async fn together(target: &Target, cold: Cold) -> anyhow::Result<Vec<f64>> {
 
 async fn open(target: &Target) -> anyhow::Result<(Client, f64)> {
     let start = Instant::now();
-    let client = timeout(OPEN_WITHIN, Client::open(target, Era::Legacy)).await;
+    let client = timeout(OPEN_WITHIN, Client::open(target, Era::Legacy, "echo")).await;
     let client = client.context("no session in time")??;
     Ok((client, start.elapsed().as_secs_f64() * 1000.0))
 }

@@ -45,12 +45,20 @@ pub struct Load {
     pub connections: usize,
     /// Whether they share one session; in the legacy era each has its own otherwise.
     pub one_session: bool,
+    /// How many events each call streams; with none, it echoes.
+    pub events: u32,
     /// Sent but not counted.
     pub warm_up: Duration,
     /// The counted window.
     pub window: Duration,
     /// The process to account for, with its descendants.
     pub account: Option<u32>,
+}
+
+impl Load {
+    fn tool(&self) -> &'static str {
+        if self.events == 0 { "echo" } else { "stream" }
+    }
 }
 
 /// What one run saw. Times are in microseconds where the name says `us`, else in seconds.
@@ -149,7 +157,9 @@ pub fn run(load: &Load) -> anyhow::Result<Outcome> {
 async fn drive(shared: Rc<Shared>) -> anyhow::Result<Outcome> {
     let load = &shared.load;
     let host = match load.one_session {
-        true => Some(Client::open(&load.target, load.era).await.context("the session")?),
+        true => {
+            Some(Client::open(&load.target, load.era, load.tool()).await.context("the session")?)
+        }
         false => None,
     };
     let session: Option<Rc<str>> = host.as_ref().and_then(Client::session).map(Rc::from);
@@ -206,7 +216,7 @@ async fn connection(shared: Rc<Shared>, session: Option<Rc<str>>, number: usize)
     let Load { target, era, .. } = &shared.load;
     let opened = match session {
         Some(session) => Client::join(target, &session, number).await,
-        None => Client::open(target, *era).await,
+        None => Client::open(target, *era, shared.load.tool()).await,
     };
     // Everybody waits for everybody, the failed too, or the run would never begin.
     shared.opened.wait().await;
@@ -222,7 +232,10 @@ async fn connection(shared: Rc<Shared>, session: Option<Rc<str>>, number: usize)
 async fn calls(shared: &Shared, mut client: Client, number: usize) -> anyhow::Result<()> {
     while !shared.stopping.get() {
         let start = Instant::now();
-        client.call(number).await?;
+        match shared.load.events {
+            0 => client.call(number).await?,
+            events => client.stream(events).await?,
+        }
         if shared.counting.get() {
             let nanoseconds = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
             shared.histogram.borrow_mut().saturating_record(nanoseconds);

@@ -74,6 +74,9 @@ impl Behind {
     }
 }
 
+/// How many events a call of a streaming scenario brings.
+const EVENTS: u32 = 200;
+
 /// One kind of load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Scenario {
@@ -86,6 +89,9 @@ pub struct Scenario {
     /// Whether they share one legacy session, and so one child where sessions have their own.
     #[serde(default)]
     pub one_session: bool,
+    /// How many events each call streams, as fast as they come; with none, it echoes 64 bytes.
+    #[serde(default)]
+    pub events: u32,
 }
 
 impl fmt::Display for Scenario {
@@ -96,7 +102,11 @@ impl fmt::Display for Scenario {
         };
         write!(f, "{behind}, {} era, {} connection", self.era.as_str(), self.connections)?;
         f.write_str(if self.connections == 1 { "" } else { "s" })?;
-        f.write_str(if self.one_session { ", one session" } else { "" })
+        f.write_str(if self.one_session { ", one session" } else { "" })?;
+        match self.events {
+            0 => Ok(()),
+            events => write!(f, ", {events} events a call"),
+        }
     }
 }
 
@@ -162,8 +172,14 @@ impl Plan {
     fn new(rounds: usize, window: Duration, connections: [usize; 2]) -> Self {
         let [one, many] = connections;
         let eras = [Era::Legacy, Era::Modern];
-        let load =
-            |behind, era, connections| Scenario { behind, era, connections, one_session: false };
+        let load = |behind, era, connections| Scenario {
+            behind,
+            era,
+            connections,
+            one_session: false,
+            events: 0,
+        };
+        let streams = eras.map(|era| Scenario { events: EVENTS, ..load(Behind::Http, era, many) });
         let each = |behind, connections| eras.map(|era| load(behind, era, connections));
         // With one connection there is one session anyway.
         let shared = [Scenario { one_session: true, ..load(Behind::Stdio, Era::Legacy, many) }];
@@ -175,7 +191,7 @@ impl Plan {
             settle: Duration::ZERO,
             warm_up: Duration::ZERO,
             window,
-            scenarios: [scenarios.as_slice(), &shared].concat(),
+            scenarios: [scenarios.as_slice(), &streams, &shared].concat(),
             without: Vec::new(),
             cold: Cold { start: Duration::from_millis(300), sessions: 9 },
         }

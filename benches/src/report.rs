@@ -468,8 +468,13 @@ mod tests {
         Report::new(Vec::new(), plan, samples, None)
     }
 
-    const ONE: Scenario =
-        Scenario { behind: Behind::Http, era: Era::Legacy, connections: 1, one_session: false };
+    const ONE: Scenario = Scenario {
+        behind: Behind::Http,
+        era: Era::Legacy,
+        connections: 1,
+        one_session: false,
+        events: 0,
+    };
 
     #[test]
     fn ratios_are_taken_within_a_round_and_latency_over_direct() {
@@ -514,6 +519,7 @@ mod tests {
             era: Era::Modern,
             connections: 64,
             one_session: false,
+            events: 0,
         };
         let passed = |calls, supergateway| {
             let report = report(

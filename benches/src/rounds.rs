@@ -104,6 +104,9 @@ fn measure(
         if scenario.one_session {
             command.arg("--one-session");
         }
+        if scenario.events > 0 {
+            command.args(["--events", &scenario.events.to_string()]);
+        }
     }
     let output = command.output().with_context(|| format!("{command:?}"))?;
     serde_json::from_slice(&output.stdout).context("the load client gave no outcome")

@@ -99,6 +99,28 @@ pub fn write_call(out: &mut Vec<u8>, era: Era, id: u64, text: &str) {
     );
     out.extend_from_slice(text.as_bytes());
     out.extend_from_slice(br#""}"#);
+    write_end(out, era);
+}
+
+/// Appends a `tools/call` of `stream` with request id `id`, which is also its progress token in the
+/// legacy era.
+pub fn write_stream_call(out: &mut Vec<u8>, era: Era, id: u64, events: u32) {
+    out.extend_from_slice(br#"{"jsonrpc":"2.0","id":"#);
+    write_number(out, id);
+    out.extend_from_slice(
+        br#","method":"tools/call","params":{"name":"stream","arguments":{"events":"#,
+    );
+    write_number(out, events.into());
+    out.push(b'}');
+    if era == Era::Legacy {
+        out.extend_from_slice(br#","_meta":{"progressToken":"#);
+        write_number(out, id);
+        out.push(b'}');
+    }
+    write_end(out, era);
+}
+
+fn write_end(out: &mut Vec<u8>, era: Era) {
     if era == Era::Modern {
         out.push(b',');
         out.extend_from_slice(META.as_bytes());
@@ -164,6 +186,32 @@ pub fn check_result(answer: &[u8], id: u64) -> Result<(), Mismatch> {
     result_of(answer, id).map(drop)
 }
 
+/// Checks an event stream: as many notifications as were asked for, then the result of `id`.
+///
+/// # Errors
+///
+/// When one is missing or too many, or the result is not the last or not that of this call.
+pub fn check_stream(stream: &[u8], id: u64, events: u32) -> Result<(), Mismatch> {
+    let mut left = events;
+    let mut data = stream
+        .split(|byte| *byte == b'\n')
+        .filter_map(|line| line.strip_prefix(b"data:"))
+        .map(<[u8]>::trim_ascii)
+        .filter(|data| !data.is_empty());
+    for event in data.by_ref() {
+        if memmem::find(event, br#""notifications/progress""#).is_none() {
+            result_of(event, id)?;
+            return match (left, data.next()) {
+                (0, None) => Ok(()),
+                (0, Some(more)) => Err(Mismatch(format!("after the result: {}", excerpt(more)))),
+                _ => Err(Mismatch(format!("{left} of {events} events missing for id {id}"))),
+            };
+        }
+        left = left.checked_sub(1).ok_or_else(|| Mismatch(format!("too many events: {id}")))?;
+    }
+    Err(Mismatch(format!("the stream has no result for id {id}")))
+}
+
 /// Checks that `answer` is the result of the call that [`write_call`] wrote with this id and text.
 ///
 /// # Errors
@@ -202,6 +250,32 @@ mod tests {
             assert_eq!(message.id.unwrap().get(), "12");
             assert_eq!(message.method, "tools/call");
             assert_eq!(message.params.arguments.text.unwrap().get(), r#""hello""#);
+            assert_eq!(message.params.meta.version.is_some(), era == Era::Modern);
+        }
+    }
+
+    #[test]
+    fn a_stream_is_checked_event_by_event() {
+        let progress = r#"{"jsonrpc":"2.0","method":"notifications/progress","params":{}}"#;
+        let result = r#"{"jsonrpc":"2.0","id":4,"result":{}}"#;
+        let stream = |events: &[&str]| {
+            events
+                .iter()
+                .map(|data| format!("event: message\ndata: {data}\n\n"))
+                .collect::<String>()
+        };
+        let check = |events: &[&str]| check_stream(stream(events).as_bytes(), 4, 2);
+        assert_eq!(check(&[progress, progress, result]), Ok(()));
+        assert!(check(&[progress, result]).is_err(), "one is lost");
+        assert!(check(&[progress, progress, progress, result]).is_err(), "one comes twice");
+        assert!(check(&[progress, progress]).is_err(), "no result");
+        assert!(check(&[progress, progress, result, progress]).is_err(), "not the end");
+        assert!(check_stream(stream(&[result]).as_bytes(), 5, 0).is_err(), "another call");
+        for era in [Era::Legacy, Era::Modern] {
+            let mut body = Vec::new();
+            write_stream_call(&mut body, era, 12, 7);
+            let message: Message<'_> = serde_json::from_slice(&body).unwrap();
+            assert_eq!((&*message.params.name, message.params.arguments.events), ("stream", 7));
             assert_eq!(message.params.meta.version.is_some(), era == Era::Modern);
         }
     }

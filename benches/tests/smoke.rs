@@ -47,9 +47,9 @@ fn every_peer_answers_every_scenario_without_a_wrong_answer() {
     assert!(output.status.success(), "{stdout}\n{stderr}");
 
     let report: Report = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
-    // Two eras, one connection and several: three peers over HTTP, three over stdio; and three over
-    // stdio with one session for all connections.
-    assert_eq!(report.samples.len(), 2 * 2 * 3 + 2 * 2 * 3 + 3, "{stdout}");
+    // Two eras, one connection and several: three peers over HTTP, three over stdio; three over HTTP
+    // that stream; and three over stdio with one session for all connections.
+    assert_eq!(report.samples.len(), 2 * 2 * 3 + 2 * 2 * 3 + 2 * 3 + 3, "{stdout}");
     assert_eq!(report.errors, 0, "{stdout}\n{stderr}");
     for sample in &report.samples {
         let outcome = &sample.outcome;
@@ -65,15 +65,16 @@ fn every_peer_answers_every_scenario_without_a_wrong_answer() {
         assert_eq!(sample.starts, u64::from(own_child), "{sample:?}");
     }
     for peer in [Peer::Floor, Peer::Tidegate] {
-        assert_eq!(report.samples.iter().filter(|sample| sample.peer == peer).count(), 9);
+        assert_eq!(report.samples.iter().filter(|sample| sample.peer == peer).count(), 11);
     }
     let opened = report.opened.as_ref().unwrap();
     assert_eq!((opened.cold_ms.len(), opened.warm_ms.len(), opened.together_ms.len()), (2, 2, 4));
-    // HTTP: processor time at one connection and at many, and latency at one; twice, for the eras.
+    // HTTP: processor time at one connection, at many and with streams, and latency at one; twice,
+    // for the eras.
     // Stdio: the floor at one connection and at many in both eras, and writes at many. Starting: 2.
-    assert_eq!(report.verdicts.len(), 6 + 4 + 2 + 2, "{stdout}");
+    assert_eq!(report.verdicts.len(), 8 + 4 + 2 + 2, "{stdout}");
     let cpu = report.verdicts.iter().filter(|verdict| verdict.what.contains("CPU"));
-    assert!(cpu.clone().count() == 4 && cpu.clone().all(|v| v.measured.is_some()), "{stdout}");
+    assert!(cpu.clone().count() == 6 && cpu.clone().all(|v| v.measured.is_some()), "{stdout}");
 }
 
 #[test]

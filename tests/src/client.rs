@@ -140,9 +140,21 @@ impl Client {
     /// Opens the GET stream of the session.
     pub async fn listen(&self) -> Events {
         let connection = Connection::open(self.address).await;
+        Events::open(connection, &self.listen_bytes(None)).await
+    }
+
+    /// Comes back for what followed on an event.
+    pub async fn resume(&self, last_event_id: &str) -> Events {
+        let connection = Connection::open(self.address).await;
+        Events::open(connection, &self.listen_bytes(Some(last_event_id))).await
+    }
+
+    /// The bytes of a GET.
+    pub fn listen_bytes(&self, last_event_id: Option<&str>) -> Vec<u8> {
         let mut headers = self.headers();
         headers.push(("accept", "text/event-stream"));
-        Events::open(connection, &http::request("GET", &self.path, &headers)).await
+        headers.extend(last_event_id.map(|id| ("last-event-id", id)));
+        http::request("GET", &self.path, &headers)
     }
 
     /// Opens a modern subscription.

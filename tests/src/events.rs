@@ -10,6 +10,7 @@ pub struct Events {
     connection: Connection,
     read: Vec<u8>,
     end: Option<bool>,
+    last_id: Option<String>,
 }
 
 impl Events {
@@ -27,15 +28,16 @@ impl Events {
         };
         assert!(status == 200 && has("content-type", "text/event-stream"), "{status} {headers:?}");
         assert!(has("cache-control", "no-cache") && has("x-accel-buffering", "no"), "{headers:?}");
-        Self { connection, read: Vec::new(), end: None }
+        Self { connection, read: Vec::new(), end: None, last_id: None }
     }
 
     /// The next message; comments and events without data are passed over. `None` at the end.
     pub async fn next(&mut self) -> Option<Value> {
         loop {
             let event = self.event().await?;
+            // The event that only carries an id has empty data.
             let data = event.lines().find_map(|line| line.strip_prefix("data: "));
-            if let Some(data) = data {
+            if let Some(data) = data.filter(|data| !data.is_empty()) {
                 return Some(serde_json::from_str(data).unwrap());
             }
         }
@@ -46,12 +48,44 @@ impl Events {
         loop {
             if let Some(end) = self.read.windows(2).position(|window| window == b"\n\n") {
                 let event: Vec<u8> = self.read.drain(..end + 2).collect();
-                return Some(String::from_utf8(event).unwrap());
+                let event = String::from_utf8(event).unwrap();
+                if let Some(id) = event.lines().find_map(|line| line.strip_prefix("id: ")) {
+                    self.last_id = Some(id.to_owned());
+                }
+                return Some(event);
             }
             if !self.more().await {
                 return None;
             }
         }
+    }
+
+    /// The id of the last event that was read.
+    pub fn last_id(&self) -> Option<&str> {
+        self.last_id.as_deref()
+    }
+
+    /// All further messages up to the end, which must be a clean one.
+    pub async fn all(&mut self) -> Vec<Value> {
+        let mut all = Vec::new();
+        while let Some(message) = self.next().await {
+            all.push(message);
+        }
+        assert_eq!(self.end, Some(true), "the stream was cut after {all:?}");
+        all
+    }
+
+    /// The first event if it only carries an id, which is what a client gets that can come back.
+    pub async fn primed(&mut self) -> String {
+        while !self.read.windows(2).any(|window| window == b"\n\n") {
+            assert!(self.more().await, "the stream ended: {:?}", self.read);
+        }
+        let end = self.read.windows(2).position(|window| window == b"\n\n").unwrap();
+        let event: Vec<u8> = self.read.drain(..end + 2).collect();
+        let event = String::from_utf8(event).unwrap();
+        let id = event.strip_suffix("\nretry: 1000\ndata: \n\n").expect(&event);
+        self.last_id = id.strip_prefix("id: ").map(ToOwned::to_owned);
+        self.last_id.clone().expect("an id")
     }
 
     /// Exactly so many bytes as they came.

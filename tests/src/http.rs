@@ -43,7 +43,7 @@ impl Response {
 
     /// The JSON-RPC error code of the body.
     pub fn code(&self) -> i64 {
-        self.json()["error"]["code"].as_i64().unwrap_or_default()
+        self.message()["error"]["code"].as_i64().unwrap_or_default()
     }
 
     /// The one message of a JSON body, or the last one of an event stream.
@@ -60,6 +60,7 @@ impl Response {
         self.text()
             .lines()
             .filter_map(|line| line.strip_prefix("data: "))
+            .filter(|data| !data.is_empty())
             .map(|data| serde_json::from_str(data).unwrap())
             .collect()
     }

@@ -37,6 +37,9 @@ struct Arguments {
     /// All connections share one legacy session.
     #[arg(long)]
     one_session: bool,
+    /// Each call streams so many events, as fast as they come, instead of echoing.
+    #[arg(long, default_value_t = 0)]
+    events: u32,
     /// Milliseconds that are sent but not counted.
     #[arg(long, default_value_t = 300)]
     warm_up_ms: u64,
@@ -50,7 +53,7 @@ struct Arguments {
     #[arg(long)]
     die_with_parent: bool,
     /// Load the pipe of this stdio server instead.
-    #[arg(last = true, conflicts_with_all = ["address", "one_session", "account"])]
+    #[arg(last = true, conflicts_with_all = ["address", "one_session", "events", "account"])]
     command: Vec<OsString>,
 }
 
@@ -67,6 +70,7 @@ fn main() -> anyhow::Result<ExitCode> {
             era: arguments.era,
             connections: arguments.connections,
             one_session: arguments.one_session,
+            events: arguments.events,
             warm_up,
             window,
             account: arguments.account,

@@ -82,7 +82,9 @@ fn url(address: SocketAddr, path: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use tidegate_config::{Forward, Route, SsePaths};
+    use std::time::Duration;
+
+    use tidegate_config::{Forward, Replay, ReplayMode, Route, SsePaths};
 
     use super::{Serving, text, url};
 
@@ -100,6 +102,13 @@ mod tests {
             upstream: "default".to_owned(),
             sse: Some(SsePaths { path: "/mcp/sse".to_owned(), messages: "/mcp/m".to_owned() }),
             forward: Forward::default(),
+            replay: Replay {
+                mode: ReplayMode::Off,
+                window: Duration::from_secs(1),
+                max_events: 1,
+                max_bytes: 1,
+                prime_after: Duration::ZERO,
+            },
         }];
         let addresses = ["127.0.0.1:8080".parse().unwrap()];
         let serving = Serving { addresses: &addresses, ops: None, routes: &routes };

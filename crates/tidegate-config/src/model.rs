@@ -1,7 +1,8 @@
 //! What a valid configuration is: plain data, checked, with units resolved.
 //!
 //! Durations are [`Duration`], sizes are bytes, paths are absolute. Defaults live in
-//! `defaults.yaml` (and, for one upstream, in `upstream-defaults.yaml`), in the notation of the
+//! `defaults.yaml` (and, for one upstream or route, in
+//! `upstream-defaults.yaml` and `route-defaults.yaml`), in the notation of the
 //! file, so that `config show` and this model cannot disagree about them.
 
 mod upstream;
@@ -79,6 +80,9 @@ pub struct Limits {
     pub max_depth: usize,
     /// Most messages in one batch (2025-03-26 only). Default 32.
     pub max_batch: usize,
+    /// Most memory for events that are kept for clients that may come back, over all routes, bytes.
+    /// Default 64 MiB, at least the `replay_max_bytes` of every route.
+    pub replay_budget: usize,
 }
 
 /// Bounds on how long clients may keep things waiting.
@@ -122,6 +126,36 @@ pub struct Route {
     pub sse: Option<SsePaths>,
     /// Which credentials of the client go on to the upstream.
     pub forward: Forward,
+    /// What is kept for clients that lose a stream.
+    pub replay: Replay,
+}
+
+/// Whose event ids clients of 2025-03-26 to 2025-11-25 see, and what is kept for those that come
+/// back with one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Replay {
+    /// Default [`ReplayMode::Auto`].
+    pub mode: ReplayMode,
+    /// How long events are kept, and how long a call goes on whose client is away. Default 5 min.
+    pub window: Duration,
+    /// Most events kept of one stream. Default 1000.
+    pub max_events: usize,
+    /// Most memory for what is kept of one stream, bytes. Default 4 MiB.
+    pub max_bytes: usize,
+    /// How long an answer may take before a client of 2025-11-25 is given an event id to come back
+    /// with; may be zero. Default 1 s.
+    pub prime_after: Duration,
+}
+
+/// Who makes event ids.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReplayMode {
+    /// The proxy, for upstreams that have none: those over stdio.
+    Auto,
+    /// The proxy.
+    On,
+    /// The upstream, if it does.
+    Off,
 }
 
 /// The two paths of HTTP+SSE (2024-11-05), written as [`Route::path`] is. No other route has them.

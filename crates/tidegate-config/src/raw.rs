@@ -56,6 +56,7 @@ pub(crate) struct RawLimits {
     pub(crate) max_sessions: Field<Count>,
     pub(crate) max_depth: Field<Count>,
     pub(crate) max_batch: Field<Count>,
+    pub(crate) replay_budget: Field<Size>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -154,6 +155,11 @@ pub(crate) struct RawRoute {
     pub(crate) upstream: Field<Text>,
     pub(crate) sse: Field<Option<RawSse>>,
     pub(crate) forward: Field<RawForward>,
+    pub(crate) replay: Field<Text>,
+    pub(crate) replay_window: Field<Span>,
+    pub(crate) replay_max_events: Field<Count>,
+    pub(crate) replay_max_bytes: Field<Size>,
+    pub(crate) replay_prime_after: Field<Span>,
 }
 
 /// `true` stands for the default paths, `false` for `off`.
@@ -186,9 +192,10 @@ pub(crate) struct RawLog {
 
 /// The full key of a name that stands in the wrong section; the first where there are several.
 pub(crate) fn home_of(name: &str) -> Option<String> {
-    const HOMES: [(&str, &[&str]); 16] = [
+    const HOMES: [(&str, &[&str]); 19] = [
         ("limits", &["max_body", "max_header_bytes", "max_header_value", "max_headers"]),
         ("limits", &["max_uri", "body_budget", "max_sessions", "max_depth", "max_batch"]),
+        ("limits", &["replay_budget"]),
         ("timeouts", &["first_byte", "headers", "body_idle", "keep_alive", "write_stall"]),
         ("timeouts", &["session_idle", "drain"]),
         ("security", &["allowed_hosts", "allowed_origins"]),
@@ -211,6 +218,8 @@ pub(crate) fn home_of(name: &str) -> Option<String> {
                 "transport",
             ],
         ),
+        ("routes[0]", &["replay", "replay_window", "replay_max_events"]),
+        ("routes[0]", &["replay_max_bytes", "replay_prime_after"]),
         ("log", &["level", "format"]),
     ];
     let (section, _) = HOMES.iter().find(|(_, names)| names.contains(&name))?;

@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// Keys in reading order; names of the user's choice come after them, by alphabet.
-const ORDER: [&str; 80] = [
+const ORDER: [&str; 86] = [
     "version",
     "listeners",
     "ops",
@@ -32,6 +32,11 @@ const ORDER: [&str; 80] = [
     "forward",
     "authorization",
     "cookies",
+    "replay",
+    "replay_window",
+    "replay_max_events",
+    "replay_max_bytes",
+    "replay_prime_after",
     "url",
     "stdio",
     "http",
@@ -81,6 +86,7 @@ const ORDER: [&str; 80] = [
     "max_sessions",
     "max_depth",
     "max_batch",
+    "replay_budget",
     "first_byte",
     "headers",
     "body_idle",

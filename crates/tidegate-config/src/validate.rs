@@ -42,6 +42,9 @@ pub(crate) fn config(context: &Context<'_>, raw: RawConfig) -> Option<Config> {
     let security = address::security(context, raw.security);
     let (names, upstreams) = upstream::upstreams(context, raw.upstreams);
     let routes = route::routes(context, raw.routes, &names);
+    if let (Some(limits), Some(routes)) = (&limits, &routes) {
+        route::fit_into_budget(context, routes, limits.replay_budget);
+    }
     let log = log::log(context, raw.log);
     version?;
     Some(Config {

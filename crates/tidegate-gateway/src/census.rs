@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tidegate_server::Front;
 use tidegate_service::Tasks;
-use tidegate_session::Store;
+use tidegate_session::{Account, Store};
 
 use crate::{processes::Processes, stack::Leaf};
 
@@ -19,6 +19,10 @@ pub struct Census {
     pub streams: usize,
     /// Legacy sessions.
     pub sessions: usize,
+    /// Logs of streams that clients may come back to.
+    pub logs: usize,
+    /// Bytes of the events in them.
+    pub log_bytes: usize,
     /// Bytes of request bodies.
     pub body_bytes: usize,
     /// Child processes.
@@ -43,6 +47,7 @@ impl Census {
 pub(crate) struct Counted {
     pub(crate) front: Front,
     pub(crate) store: Store,
+    pub(crate) logs: Account,
     pub(crate) leaves: Arc<[(Arc<str>, Leaf)]>,
     pub(crate) processes: Processes,
     pub(crate) tasks: Vec<Tasks>,
@@ -51,11 +56,14 @@ pub(crate) struct Counted {
 impl Counted {
     pub(crate) fn census(&self) -> Census {
         let front = self.front.stats();
+        let logs = self.logs.stats();
         let mut census = Census {
             tasks: self.tasks.iter().map(Tasks::alive).sum(),
             connections: front.connections_open,
             streams: front.streams_open,
             sessions: self.store.stats().open,
+            logs: logs.logs,
+            log_bytes: logs.bytes,
             body_bytes: front.body_bytes,
             children: usize::try_from(self.processes.stats().running).unwrap_or(usize::MAX),
             ..Census::default()

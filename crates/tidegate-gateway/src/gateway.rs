@@ -5,7 +5,7 @@ use std::{fmt, io, net::SocketAddr, time::Duration};
 use tidegate_config::Config;
 use tidegate_server::{Front, Listener};
 use tidegate_service::{OnError, Tasks};
-use tidegate_session::{Store, StoreParams};
+use tidegate_session::{Account, Store, StoreParams};
 use tidegate_telemetry::Telemetry;
 use tokio::{
     sync::watch,
@@ -17,7 +17,7 @@ use crate::{
     census::{Census, Counted},
     lower, observe,
     processes::Processes,
-    stack,
+    stack::{self, Shared},
     status::Reporter,
     stop::{Outcome, Parts, Stop},
 };
@@ -130,12 +130,17 @@ impl Gateway {
         let leaves = lower::leaves(&config, &processes.spawner, &upstreams)?;
         // The last that can fail, since only tasks of upstreams are ended then.
         let routes = lower::routes(&config, &leaves)?;
-        let edge = stack::edge(routes, &store, &telemetry);
+        let logs = Account::new(config.limits.replay_budget);
+        if let Some(window) = routes.iter().filter_map(stack::Route::replay_window).min() {
+            logs.start(tenth(window), &background);
+        }
+        let shared = Shared { store: &store, logs: &logs, telemetry: &telemetry };
+        let edge = stack::edge(routes, &shared);
         let front = Front::new(edge, lower::server(&config), drain.clone());
 
         let owners = [&clients, &background, &upstreams, &ops_tasks].map(Clone::clone);
         let tasks = owners.into_iter().collect();
-        let counted = Counted { front, store, leaves: leaves.into(), processes, tasks };
+        let counted = Counted { front, store, logs, leaves: leaves.into(), processes, tasks };
         let parts = Parts {
             drain,
             patience: config.timeouts.drain,
@@ -225,9 +230,14 @@ fn bind_all(addresses: impl Iterator<Item = SocketAddr>) -> Result<Vec<Listener>
         .collect()
 }
 
+/// How often to look for what is older than `limit`.
+fn tenth(limit: Duration) -> Duration {
+    (limit / 10).clamp(Duration::from_millis(100), Duration::from_secs(60))
+}
+
 /// Ends sessions that nobody uses, ten times within the time they may be idle.
 fn sweep_sessions(store: &Store, idle: Duration, background: &Tasks) {
-    let every = (idle / 10).clamp(Duration::from_millis(100), Duration::from_secs(60));
+    let every = tenth(idle);
     let store = store.clone();
     let stopping = background.stopping().clone();
     background.spawn("sweep sessions", OnError::Log, async move {

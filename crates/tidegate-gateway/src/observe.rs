@@ -25,6 +25,7 @@ pub(crate) fn sources(telemetry: &Telemetry, counted: &Counted, reporter: &Repor
 fn feed(counted: &Counted, samples: &mut Samples) {
     server(counted, samples);
     sessions(counted, samples);
+    logs(counted, samples);
     processes::buffers(samples);
     processes::strays(&counted.processes, samples);
     for (name, leaf) in &*counted.leaves {
@@ -61,6 +62,18 @@ fn sessions(counted: &Counted, samples: &mut Samples) {
     ] {
         samples.counter(Counter::SessionsEnded, &[(Label::Cause, cause)], count);
     }
+}
+
+fn logs(counted: &Counted, samples: &mut Samples) {
+    let stats = counted.logs.stats();
+    samples.gauge(Gauge::ReplayLogs, &[], stats.logs);
+    samples.gauge(Gauge::ReplayLogBytes, &[], stats.bytes);
+    samples.gauge(Gauge::ReplayDraining, &[], stats.draining);
+    samples.counter(Counter::ReplayLogged, &[], stats.logged);
+    samples.counter(Counter::ReplayReplayed, &[], stats.replayed);
+    samples.counter(Counter::ReplayEvicted, &[], stats.evicted);
+    samples.counter(Counter::ReplayResumed, &[], stats.resumed);
+    samples.counter(Counter::ReplayGaps, &[], stats.gaps);
 }
 
 fn connections(

@@ -5,5 +5,5 @@ mod route;
 
 pub(crate) use self::{
     headers::{Forward, HeaderPolicyLayer},
-    route::Router,
+    route::by_path,
 };

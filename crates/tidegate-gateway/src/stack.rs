@@ -1,18 +1,18 @@
 //! What a call meets, from the edge to the upstream, in this order.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use tidegate_service::Upstream;
-use tidegate_session::{ResolveLayer, Store};
+use tidegate_service::{Call, Error, Reply, Upstream};
+use tidegate_session::{Account, ReplayLayer, ReplayParams, ResolveLayer, Store};
 use tidegate_telemetry::Telemetry;
 use tidegate_upstream_http::HttpUpstream;
 use tidegate_upstream_sse::SseUpstream;
 use tidegate_upstream_stdio::StdioUpstream;
-use tower::{Layer as _, service_fn};
+use tower::{Layer as _, Service, service_fn};
 
 use crate::{
     census::Census,
-    rules::{Forward, HeaderPolicyLayer, Router},
+    rules::{Forward, HeaderPolicyLayer, by_path},
 };
 
 /// An upstream's own end, kept beside the stacks to be counted and stopped.
@@ -32,37 +32,65 @@ pub(crate) struct Route {
     pub(crate) upstream: Arc<str>,
     pub(crate) leaf: Leaf,
     pub(crate) forward: Forward,
+    /// `None` where clients see the upstream's event ids, if it has any.
+    pub(crate) replay: Option<ReplayParams>,
+}
+
+/// What the layers of all routes share.
+#[derive(Debug)]
+pub(crate) struct Shared<'a> {
+    pub(crate) store: &'a Store,
+    pub(crate) logs: &'a Account,
+    pub(crate) telemetry: &'a Telemetry,
 }
 
 /// The whole of it.
-pub(crate) fn edge(routes: Vec<Route>, store: &Store, telemetry: &Telemetry) -> Upstream {
+pub(crate) fn edge(routes: Vec<Route>, shared: &Shared<'_>) -> Upstream {
     let routes = routes.into_iter().map(|route| {
-        let stack = self::route(&route, store, telemetry);
+        let stack = self::route(&route, shared);
         (route.path, stack)
     });
-    Upstream::new(Router::new(routes))
+    by_path(routes)
 }
 
-fn route(route: &Route, store: &Store, telemetry: &Telemetry) -> Upstream {
-    let leaf = leaf(route, telemetry);
+fn route(route: &Route, shared: &Shared<'_>) -> Upstream {
+    let leaf = match &route.leaf {
+        Leaf::Http(http, _) => {
+            let http = http.clone();
+            leaf(route, shared, service_fn(move |call| http.answer(call)))
+        }
+        Leaf::Sse(sse, _) => leaf(route, shared, sse.clone()),
+        Leaf::Stdio(stdio) => {
+            let stdio = stdio.clone();
+            leaf(route, shared, service_fn(move |call| stdio.answer(call)))
+        }
+    };
     // Sessions are resolved inside the count, so that calls with a dead session are counted too.
-    let resolved = ResolveLayer::new(store, &route.path).layer(leaf);
-    Upstream::new(telemetry.route_layer(&route.path, &route.upstream).layer(resolved))
+    let resolved = ResolveLayer::new(shared.store, &route.path).layer(leaf);
+    Upstream::new(shared.telemetry.route_layer(&route.path, &route.upstream).layer(resolved))
 }
 
-fn leaf(route: &Route, telemetry: &Telemetry) -> Upstream {
+fn leaf<S>(route: &Route, shared: &Shared<'_>, upstream: S) -> Upstream
+where
+    S: Service<Call, Response = Reply, Error = Error> + Clone + Send + Sync + 'static,
+    S::Future: Send + 'static,
+{
     // The header policy is the last thing before the upstream: whatever layers before it read or
     // set, nothing but what it lets pass leaves the process.
     let policy = HeaderPolicyLayer(route.forward);
-    let attempt = telemetry.attempt_layer(&route.upstream, route.leaf.endpoint());
-    match &route.leaf {
-        Leaf::Http(http, _) => {
-            let http = http.clone();
-            let http = service_fn(move |call| http.answer(call));
-            Upstream::new(policy.layer(attempt.layer(http)))
-        }
-        Leaf::Sse(sse, _) => Upstream::new(policy.layer(attempt.layer(sse.clone()))),
-        Leaf::Stdio(stdio) => Upstream::new(policy.layer(attempt.layer(stdio.clone()))),
+    let attempt = shared.telemetry.attempt_layer(&route.upstream, route.leaf.endpoint());
+    let upstream = policy.layer(attempt.layer(upstream));
+    match route.replay {
+        // It needs the session, and what it goes on with when a client leaves is one attempt.
+        Some(params) => Upstream::new(ReplayLayer::new(shared.logs, params).layer(upstream)),
+        None => Upstream::new(upstream),
+    }
+}
+
+impl Route {
+    /// How long clients may be away from their streams.
+    pub(crate) fn replay_window(&self) -> Option<Duration> {
+        self.replay.map(|params| params.limits.age)
     }
 }
 

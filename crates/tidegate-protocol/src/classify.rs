@@ -65,10 +65,8 @@ pub fn header_version(headers: &HeaderMap) -> Result<Option<Cow<'_, str>>, Refus
 /// Whether `_meta` names a protocol version that is not one of the legacy revisions, which is how
 /// a modern request looks.
 fn is_modern(envelope: &Envelope) -> bool {
-    envelope.meta_version().is_some_and(|version| match Version::parse(&version) {
-        Some(version) => version.era() == Era::Modern,
-        None => true,
-    })
+    envelope.version_token().is_some()
+        && envelope.known_version().is_none_or(|version| version.era() == Era::Modern)
 }
 
 /// The era that a version header claims. Revisions are dates, so that a later one than all that
@@ -82,7 +80,7 @@ fn era_of(version: &str) -> Era {
 }
 
 fn is_initialize(envelope: &Envelope) -> bool {
-    envelope.method().as_deref() == Some("initialize")
+    envelope.is_method("initialize")
 }
 
 /// A request with a modern header and no modern body.

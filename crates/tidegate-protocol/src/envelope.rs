@@ -34,7 +34,7 @@ use self::{
     head::{Head, NameSource},
     span::Span,
 };
-use crate::{id::Id, text};
+use crate::{id::Id, text, version::Version};
 
 /// One validated JSON-RPC message. Cloning shares the bytes.
 #[derive(Clone)]
@@ -132,6 +132,23 @@ impl Envelope {
         self.text(self.head.method)
     }
 
+    /// Whether the method is this one. Cheaper than to look at [`Self::method`].
+    #[must_use]
+    pub fn is_method(&self, name: &str) -> bool {
+        self.method_token().is_some_and(|token| text::says(token, name))
+    }
+
+    /// Which of `names` the method is, by its index.
+    #[must_use]
+    pub fn method_among(&self, names: &[&str]) -> Option<usize> {
+        let token = self.method_token()?;
+        names.iter().position(|name| text::says(token, name))
+    }
+
+    pub(crate) fn method_token(&self) -> Option<&[u8]> {
+        self.slice(self.head.method)
+    }
+
     /// The params object as raw JSON; a null counts as absent.
     #[must_use]
     pub fn params(&self) -> Option<&[u8]> {
@@ -160,17 +177,26 @@ impl Envelope {
     /// resource URI of `resources/read`, the task id of `tasks/…`.
     #[must_use]
     pub fn name(&self) -> Option<Cow<'_, str>> {
+        text::unquote(self.name_token()?)
+    }
+
+    pub(crate) fn name_token(&self) -> Option<&[u8]> {
         match self.head.name_source {
             NameSource::None => None,
-            NameSource::Name => self.text(self.head.name),
-            NameSource::Uri => self.text(self.head.uri),
-            NameSource::Task => self.text(self.head.task_id),
+            NameSource::Name => self.string(self.head.name),
+            NameSource::Uri => self.string(self.head.uri),
+            NameSource::Task => self.string(self.head.task_id),
         }
     }
 
     /// Whether the method is one whose requests have a [`name`](Self::name).
     pub(crate) const fn should_name(&self) -> bool {
         !matches!(self.head.name_source, NameSource::None)
+    }
+
+    /// Whether that name is the id of a task.
+    pub(crate) const fn names_task(&self) -> bool {
+        matches!(self.head.name_source, NameSource::Task)
     }
 
     /// `params.uri`, whatever the method.
@@ -213,6 +239,18 @@ impl Envelope {
     #[must_use]
     pub fn meta_version(&self) -> Option<Cow<'_, str>> {
         self.text(self.head.meta_version)
+    }
+
+    /// The protocol version in `_meta`, if it is a revision that is known.
+    #[must_use]
+    pub fn known_version(&self) -> Option<Version> {
+        let token = self.version_token()?;
+        // The newest is asked for most.
+        Version::ALL.into_iter().rev().find(|version| text::says(token, version.as_str()))
+    }
+
+    pub(crate) fn version_token(&self) -> Option<&[u8]> {
+        self.string(self.head.meta_version)
     }
 
     /// Whether `_meta` declares the client's capabilities, as an object.
@@ -265,6 +303,11 @@ impl Envelope {
 
     fn slice(&self, span: Span) -> Option<&[u8]> {
         span.of(&self.bytes)
+    }
+
+    /// The token, if it is a string.
+    fn string(&self, span: Span) -> Option<&[u8]> {
+        self.slice(span).filter(|token| token.starts_with(b"\""))
     }
 
     fn text(&self, span: Span) -> Option<Cow<'_, str>> {

@@ -13,6 +13,7 @@ use crate::{
     header::{MCP_METHOD, MCP_NAME, MCP_PROTOCOL_VERSION},
     refusal::Refusal,
     rpc::{self, code},
+    text,
     version::{Era, Version},
 };
 
@@ -91,28 +92,28 @@ pub fn check(headers: &HeaderMap, envelope: &Envelope) -> Result<(), Refusal> {
     if envelope.kind() == Kind::Notification {
         return check_notification(headers, envelope);
     }
-    let Some(version) = envelope.meta_version() else {
+    let Some(version) = envelope.version_token() else {
         return Err(invalid_params("io.modelcontextprotocol/protocolVersion"));
     };
-    must_equal(headers, &MCP_PROTOCOL_VERSION, &version, plain)?;
-    if Version::parse(&version).is_none_or(|version| version.era() != Era::Modern) {
-        return Err(unsupported(&version, Era::Modern));
+    must_equal(headers, &MCP_PROTOCOL_VERSION, version, plain)?;
+    if envelope.known_version().is_none_or(|version| version.era() != Era::Modern) {
+        return Err(unsupported(&envelope.meta_version().unwrap_or_default(), Era::Modern));
     }
     if !envelope.has_client_capabilities() {
         return Err(invalid_params("io.modelcontextprotocol/clientCapabilities"));
     }
-    let method = envelope.method().unwrap_or_default();
-    must_equal(headers, &MCP_METHOD, &method, plain)?;
-    if REMOVED_METHODS.contains(&method.as_ref()) {
+    must_equal(headers, &MCP_METHOD, envelope.method_token().unwrap_or(b"\"\""), plain)?;
+    if let Some(removed) = envelope.method_among(&REMOVED_METHODS) {
+        let method = REMOVED_METHODS.get(removed).unwrap_or(&"");
         let message = format!("method not found: {method}");
         return Err(Refusal::new(404, code::METHOD_NOT_FOUND, message));
     }
-    match envelope.name() {
+    match envelope.name_token() {
         // Of the tasks methods only these three are given the header.
-        Some(_) if method.starts_with("tasks/") && !TASK_METHODS.contains(&method.as_ref()) => {
+        Some(_) if envelope.names_task() && envelope.method_among(&TASK_METHODS).is_none() => {
             Ok(())
         }
-        Some(name) => must_equal(headers, &MCP_NAME, &name, decode),
+        Some(name) => must_equal(headers, &MCP_NAME, name, decode),
         None if envelope.should_name() && headers.contains_key(MCP_NAME) => {
             Err(mismatch(format!("header {MCP_NAME} names what the body does not")))
         }
@@ -122,32 +123,44 @@ pub fn check(headers: &HeaderMap, envelope: &Envelope) -> Result<(), Refusal> {
 
 fn check_notification(headers: &HeaderMap, envelope: &Envelope) -> Result<(), Refusal> {
     let pairs =
-        [(&MCP_PROTOCOL_VERSION, envelope.meta_version()), (&MCP_METHOD, envelope.method())];
+        [(&MCP_PROTOCOL_VERSION, envelope.version_token()), (&MCP_METHOD, envelope.method_token())];
     for (name, expected) in pairs {
         if let Some(expected) = expected
             && headers.contains_key(name)
         {
-            must_equal(headers, name, &expected, plain)?;
+            must_equal(headers, name, expected, plain)?;
         }
     }
     Ok(())
 }
 
+/// Compares a header with a string of the body, which is given as its JSON token.
 fn must_equal(
     headers: &HeaderMap,
     name: &HeaderName,
-    expected: &str,
+    expected: &[u8],
     read: fn(&HeaderValue) -> Result<Cow<'_, str>, MirrorError>,
 ) -> Result<(), Refusal> {
     let Some(value) = single(headers, name)? else {
         return Err(mismatch(format!("header {name} is missing")));
     };
+    if is_verbatim(value.as_bytes(), expected) {
+        return Ok(());
+    }
     let value =
         read(value).map_err(|error| mismatch(format!("header {name} is malformed: {error}")))?;
-    if value != expected {
+    if text::unquote(expected).is_none_or(|expected| value != expected) {
         return Err(mismatch(format!("header {name} differs from the body")));
     }
     Ok(())
+}
+
+/// Whether a header says the same as a JSON string token byte for byte, with nothing to decode on
+/// either side. True of nearly all that match.
+fn is_verbatim(value: &[u8], token: &[u8]) -> bool {
+    matches!(token, [b'"', inner @ .., b'"'] if inner == value)
+        && value.iter().all(|byte| matches!(byte, b'!'..=b'~') && *byte != b'\\')
+        && !value.starts_with(PREFIX)
 }
 
 /// The one value of a header. Repeats are refused, since readers disagree about which one counts.

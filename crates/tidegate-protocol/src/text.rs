@@ -23,6 +23,22 @@ pub(crate) fn unquote(token: &[u8]) -> Option<Cow<'_, str>> {
     Some(Cow::Owned(text))
 }
 
+/// Whether a string token that the scanner has accepted says `text`.
+///
+/// Cheaper than to [`unquote`] and compare, as nothing is checked again.
+pub(crate) fn says(token: &[u8], text: &str) -> bool {
+    let Some(inner) = token.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\"")) else {
+        return false;
+    };
+    if inner == text.as_bytes() {
+        // An escape would stand for something else than what is written.
+        return !inner.contains(&b'\\');
+    }
+    inner.len() > text.len()
+        && inner.contains(&b'\\')
+        && unquote(token).is_some_and(|unescaped| unescaped == text)
+}
+
 /// The contents of a string token that the scanner has accepted; `None` for other tokens.
 ///
 /// Cheaper than [`unquote`], as nothing is checked again.

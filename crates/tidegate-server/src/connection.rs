@@ -3,6 +3,7 @@
 //! The first bytes have a deadline of their own, since an HTTP library starts its clocks only once
 //! it knows the protocol. One task serves the connection; its requests are futures inside it.
 
+mod aside;
 mod idle;
 mod io;
 
@@ -18,9 +19,9 @@ use tidegate_service::{OnError, Tasks};
 use tokio::{io::AsyncReadExt as _, net::TcpStream, time};
 use tokio_util::sync::CancellationToken;
 
-use self::idle::Activity;
 pub(crate) use self::idle::Entered;
 use self::io::Guarded;
+use self::{aside::aside, idle::Activity};
 use crate::http::Front;
 
 /// What an HTTP/2 client with prior knowledge sends first (RFC 9113, section 3.4).
@@ -88,7 +89,7 @@ pub(crate) async fn serve(
     tokio::select! {
         ended = served => ended,
         // The time to drain is over: what is still open is cut.
-        () = tasks.stopping().cancelled() => Ok(()),
+        () = aside(tasks.stopping().cancelled()) => Ok(()),
     }
 }
 
@@ -138,8 +139,8 @@ async fn http1(
     tokio::pin!(connection);
     tokio::select! {
         ended = connection.as_mut() => return ended.map_err(Ended::Http),
-        () = front.draining().cancelled() => connection.as_mut().graceful_shutdown(),
-        () = activity.idle_for(front.params().timeouts.keep_alive) => {
+        () = aside(front.draining().cancelled()) => connection.as_mut().graceful_shutdown(),
+        () = aside(activity.idle_for(front.params().timeouts.keep_alive)) => {
             connection.as_mut().graceful_shutdown();
         }
     }

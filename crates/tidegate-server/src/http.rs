@@ -22,7 +22,10 @@ use std::{
     sync::Arc,
 };
 
-use ::http::{HeaderMap, Method, Request, Response, StatusCode, Uri, header, request::Parts};
+use ::http::{
+    HeaderMap, Method, Request, Response, StatusCode, Uri, header, request::Parts,
+    uri::PathAndQuery,
+};
 use futures_util::FutureExt as _;
 use hyper::body::Incoming;
 use tidegate_protocol::{
@@ -32,7 +35,8 @@ use tidegate_protocol::{
 use tidegate_service::{Call, Cx, Operation, Tasks, Upstream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
-use tower::ServiceExt as _;
+
+pub use self::error::legacy_failure;
 
 pub(crate) use self::body::OutBody;
 pub(crate) use self::guard::Guard;
@@ -164,7 +168,7 @@ impl Front {
         let last_event_id = head.headers.get(LAST_EVENT_ID).cloned();
         let cx = legacy_context(head)?;
         let call = Call { operation: Operation::Listen { last_event_id }, cx };
-        let reply = self.0.edge.clone().oneshot(call).await;
+        let reply = self.0.edge.answer(call).await;
         let reply = reply.map_err(|error| Rejection::from_error(Era::Legacy, None, &error))?;
         Ok(write::reply(reply, self, Era::Legacy, None, Listening::ToSession))
     }
@@ -175,7 +179,7 @@ impl Front {
             return Err(Rejection::method());
         }
         let call = Call { operation: Operation::EndSession, cx: legacy_context(head)? };
-        let reply = self.0.edge.clone().oneshot(call).await;
+        let reply = self.0.edge.answer(call).await;
         let reply = reply.map_err(|error| Rejection::from_error(Era::Legacy, None, &error))?;
         Ok(write::reply(reply, self, Era::Legacy, None, Listening::No))
     }
@@ -220,7 +224,8 @@ fn legacy_version(headers: &HeaderMap) -> Result<Option<Version>, Rejection> {
 }
 
 fn context(era: Era, version: Option<Version>, uri: &Uri, headers: HeaderMap) -> Cx {
-    Cx { version, path: Arc::from(uri.path()), headers, ..Cx::new(era) }
+    let path = uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
+    Cx { version, path, headers, ..Cx::new(era) }
 }
 
 impl fmt::Debug for Front {

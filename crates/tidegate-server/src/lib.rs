@@ -44,7 +44,7 @@ pub mod stats;
 pub mod status;
 
 pub use crate::{
-    http::Front,
+    http::{Front, legacy_failure},
     listen::Listener,
     params::{Limits, Pair, Params, Security, Timeouts},
     stats::{Refused, Stats},

@@ -1,8 +1,6 @@
 //! What travels inward.
 
-use std::sync::Arc;
-
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderValue, uri::PathAndQuery};
 use tidegate_protocol::{Envelope, Era, Version};
 use tokio::time::Instant;
 
@@ -40,8 +38,8 @@ pub struct Cx {
     pub version: Option<Version>,
     /// The legacy session; set by session resolution.
     pub session: Option<Session>,
-    /// The path the client asked for; routes are chosen by it.
-    pub path: Arc<str>,
+    /// What the client asked for, as it came; routes are chosen by its path.
+    pub path: PathAndQuery,
     /// The client's headers. Until the route's header policy has run these are all of them;
     /// after it, only those that may reach the upstream.
     pub headers: HeaderMap,
@@ -76,7 +74,7 @@ impl Cx {
             era,
             version: None,
             session: None,
-            path: Arc::from("/"),
+            path: PathAndQuery::from_static("/"),
             headers: HeaderMap::new(),
             deadline: None,
             attempt: 0,

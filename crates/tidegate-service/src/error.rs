@@ -56,6 +56,8 @@ pub enum Kind {
     Protocol,
     /// A message is larger than the configured limit.
     TooLarge,
+    /// What the client wants to go on from is no longer kept, or never was.
+    StreamGap,
     /// The proxy is shutting down.
     Draining,
     /// The proxy itself is at fault.
@@ -148,6 +150,7 @@ impl Kind {
             Self::Died => "died",
             Self::Protocol => "protocol",
             Self::TooLarge => "too_large",
+            Self::StreamGap => "stream_gap",
             Self::Draining => "draining",
             Self::Internal => "internal",
         }

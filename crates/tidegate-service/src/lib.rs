@@ -7,7 +7,7 @@
 //! ```
 //! use tidegate_protocol::{Envelope, Era, Version};
 //! use tidegate_service::{Body, Call, Cx, Error, Reply, Upstream};
-//! use tower::{ServiceExt as _, service_fn};
+//! use tower::service_fn;
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -21,13 +21,14 @@
 //!     }
 //! }));
 //! let ping = Envelope::parse(r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#.into())?;
-//! let reply = upstream.oneshot(Call::send(ping, Cx::new(Era::Legacy))).await?;
+//! let reply = upstream.answer(Call::send(ping, Cx::new(Era::Legacy))).await?;
 //! assert!(matches!(reply.body, Body::One(_)));
 //! # Ok(()) }
 //! ```
 //!
 //! The map: [`Call`] travels inward, [`Reply`] outward, [`Error`] instead of a reply.
-//! [`Session`] is what a legacy session is to the layers that share it. [`Admission`] is how two
+//! [`Upstream`] is any
+//! service that carries calls. [`Session`] is what a legacy session is to the layers that share it. [`Admission`] is how two
 //! siblings cooperate without knowing each other. [`Tasks`] is the only way to start a task.
 
 mod admission;
@@ -36,6 +37,7 @@ mod error;
 mod reply;
 mod session;
 mod tasks;
+mod upstream;
 
 pub use crate::{
     admission::Admission,
@@ -44,7 +46,5 @@ pub use crate::{
     reply::{Body, EventStream, Frame, Reply, Verdict},
     session::{Session, SessionUse},
     tasks::{OnError, Tasks},
+    upstream::{Answer, Upstream},
 };
-
-/// The erased form of the seam. It appears at four places only: edge, route, endpoint, leaf.
-pub type Upstream = tower::util::BoxCloneSyncService<Call, Reply, Error>;

@@ -44,6 +44,13 @@ pub enum Frame {
     Message(Envelope),
     /// An event exactly as the upstream framed it, comments and unknown fields included.
     Block(sse::Block),
+    /// A message and the event that it is framed as, under an id of the proxy's.
+    Stamped {
+        /// The message.
+        message: Envelope,
+        /// The event, as it goes to the client.
+        block: sse::Block,
+    },
 }
 
 /// How a reply ended.

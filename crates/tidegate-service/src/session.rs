@@ -24,6 +24,7 @@ struct Inner {
     id: Box<str>,
     version: OnceLock<Version>,
     binding: OnceLock<Arc<dyn Any + Send + Sync>>,
+    journal: OnceLock<Arc<dyn Any + Send + Sync>>,
     in_use: AtomicUsize,
     ended: CancellationToken,
 }
@@ -39,6 +40,7 @@ impl Session {
             id: id.into(),
             version: OnceLock::new(),
             binding: OnceLock::new(),
+            journal: OnceLock::new(),
             in_use: AtomicUsize::new(0),
             ended: CancellationToken::new(),
         }))
@@ -72,6 +74,12 @@ impl Session {
     /// Whether an upstream keeps state for this session.
     pub fn is_bound(&self) -> bool {
         self.0.binding.get().is_some()
+    }
+
+    /// What the proxy itself keeps of the session's streams, made at its first use; `None` if that
+    /// is something of another type.
+    pub fn journal<T: Any + Send + Sync>(&self, make: impl FnOnce() -> Arc<T>) -> Option<Arc<T>> {
+        Arc::clone(self.0.journal.get_or_init(|| make())).downcast().ok()
     }
 
     /// Marks the session as used until the proof is dropped.
@@ -140,6 +148,16 @@ mod tests {
         assert!(weak.upgrade().is_some());
         drop(other);
         assert!(weak.upgrade().is_none());
+    }
+
+    #[test]
+    fn the_journal_is_made_once_and_is_not_the_binding() {
+        let session = Session::new("abcdefgh");
+        let first = session.journal(|| Arc::new(1_u32)).unwrap();
+        let second = session.clone().journal(|| Arc::new(2_u32)).unwrap();
+        assert!(Arc::ptr_eq(&first, &second));
+        assert!(session.journal(|| Arc::new(3_u8)).is_none());
+        assert!(!session.is_bound());
     }
 
     #[test]

@@ -38,6 +38,12 @@ impl Upstream {
         Self(Arc::new(service))
     }
 
+    /// Hands each call to another upstream, which `choose` finds for it, or refuses it. Costs no box
+    /// of its own.
+    pub fn chosen(choose: impl Fn(&Call) -> Result<Self, Error> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(Choice(choose)))
+    }
+
     /// Answers one call, after the service inside has admitted it.
     ///
     /// # Cancel safety
@@ -45,6 +51,20 @@ impl Upstream {
     /// Dropping the answer cancels the call, as the era understands that.
     pub fn answer(&self, call: Call) -> Answer {
         self.0.answer(call)
+    }
+}
+
+struct Choice<F>(F);
+
+impl<F> Answers for Choice<F>
+where
+    F: Fn(&Call) -> Result<Upstream, Error> + Send + Sync,
+{
+    fn answer(&self, call: Call) -> Answer {
+        match (self.0)(&call) {
+            Ok(upstream) => upstream.answer(call),
+            Err(error) => Box::pin(ready(Err(error))),
+        }
     }
 }
 

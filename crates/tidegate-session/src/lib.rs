@@ -20,15 +20,18 @@
 //! # drop(route);
 //! ```
 //!
-//! The map: [`store`] owns the sessions, [`resolve`] is the layer, [`id`] mints ids.
+//! The map: [`store`] owns the sessions, [`resolve`] is the layer, [`id`] mints ids; [`replay`] is
+//! the layer behind it that keeps what clients may have missed of their streams.
 //!
 //! [`Session`]: tidegate_service::Session
 
 pub mod id;
+pub mod replay;
 pub mod resolve;
 pub mod store;
 
 pub use crate::{
+    replay::{Account, LogLimits, ReplayLayer, ReplayParams},
     resolve::{Resolve, ResolveLayer},
     store::{EndCause, Stats, Store, StoreParams},
 };

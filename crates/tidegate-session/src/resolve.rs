@@ -8,16 +8,16 @@ mod initialize;
 mod tests;
 
 use std::{
-    future::Future,
-    pin::Pin,
     sync::Arc,
     task::{Context, Poll},
 };
 
 use futures_util::StreamExt as _;
 use http::StatusCode;
-use tidegate_protocol::{Envelope, Era, Kind as MessageKind, Version, header::MCP_SESSION_ID};
-use tidegate_service::{Body, Call, Error, EventStream, Kind, Operation, Reply, Session, Upstream};
+use tidegate_protocol::{Era, Kind as MessageKind, Version, header::MCP_SESSION_ID};
+use tidegate_service::{
+    Answer, Body, Call, Error, EventStream, Kind, Operation, Reply, Session, Upstream,
+};
 use tower::{Layer, Service};
 
 use crate::store::{EndCause, Store};
@@ -36,8 +36,6 @@ pub struct Resolve {
     store: Store,
     route: Arc<str>,
 }
-
-type Answer = Pin<Box<dyn Future<Output = Result<Reply, Error>> + Send>>;
 
 impl ResolveLayer {
     /// Makes the layer; sessions of `route` are found only through it.
@@ -67,7 +65,7 @@ impl Service<Call> for Resolve {
         let header = call.cx.headers.remove(MCP_SESSION_ID);
         match call.cx.era {
             // The header has no meaning in the modern era and goes no further.
-            Era::Modern => self.inner.call(call),
+            Era::Modern => self.inner.answer(call),
             Era::Legacy if is_initialize(&call) => {
                 initialize::open(self.inner.clone(), self.store.clone(), &self.route, call)
             }
@@ -120,14 +118,14 @@ impl Resolve {
                 Kind::SessionMissing,
                 "DELETE needs the Mcp-Session-Id header of the session to end",
             )),
-            Operation::Send(_) | Operation::Listen { .. } => self.inner.call(call),
+            Operation::Send(_) | Operation::Listen { .. } => self.inner.answer(call),
         }
     }
 
     /// Keeps the session from expiring until the reply is over.
     fn used(&mut self, session: Session, call: Call) -> Answer {
         let in_use = session.enter();
-        let reply = self.inner.call(call);
+        let reply = self.inner.answer(call);
         let store = self.store.clone();
         Box::pin(async move {
             let reply = reply.await;
@@ -148,7 +146,7 @@ impl Resolve {
         if !self.store.remove(session.id(), EndCause::Client) {
             return refuse(unknown());
         }
-        let ended = self.inner.call(call);
+        let ended = self.inner.answer(call);
         Box::pin(async move {
             // What the upstream thinks of it does not matter: for the client the session is over.
             match ended.await {
@@ -162,8 +160,7 @@ impl Resolve {
 
 fn is_initialize(call: &Call) -> bool {
     call.envelope().is_some_and(|envelope| {
-        envelope.kind() == MessageKind::Request
-            && Envelope::method(envelope).as_deref() == Some("initialize")
+        envelope.kind() == MessageKind::Request && envelope.is_method("initialize")
     })
 }
 

@@ -20,7 +20,6 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::Instant,
 };
-use tower::ServiceExt as _;
 use tracing::debug;
 
 /// How many sessions, and for how long.
@@ -217,7 +216,7 @@ impl Store {
                 cx.version = entry.session.version();
                 cx.session = Some(entry.session.clone());
                 let call = Call { operation: Operation::EndSession, cx };
-                if let Err(error) = entry.upstream.clone().oneshot(call).await {
+                if let Err(error) = entry.upstream.answer(call).await {
                     debug!(session = ?entry.session, error = %error.chain(), "not ended upstream");
                 }
                 entry.session.end();

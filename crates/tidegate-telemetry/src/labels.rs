@@ -66,14 +66,10 @@ impl Method {
     }
 
     fn of_message(envelope: &Envelope) -> Self {
-        match envelope.method() {
-            Some(method) => Self::named(&method),
-            None => Self::RESPONSE,
+        if matches!(envelope.kind(), MessageKind::Response | MessageKind::Error) {
+            return Self::RESPONSE;
         }
-    }
-
-    fn named(method: &str) -> Self {
-        let known = METHODS.iter().take(NAMED).position(|known| *known == method);
+        let known = envelope.method_among(METHODS.split_at(NAMED).0);
         known.and_then(|index| u8::try_from(index).ok()).map_or(Self::OTHER, Self)
     }
 
@@ -89,7 +85,7 @@ impl Method {
 /// answer that began and broke off; `cancelled`, dropped before its end. The others are
 /// [`Kind::as_str`] of the error that came instead of a reply. `other` is a kind this crate does
 /// not know yet.
-pub const OUTCOMES: [&str; 21] = [
+pub const OUTCOMES: [&str; 22] = [
     "ok",
     "tool_error",
     "rpc_error",
@@ -110,6 +106,7 @@ pub const OUTCOMES: [&str; 21] = [
     Kind::TooLarge.as_str(),
     Kind::Draining.as_str(),
     Kind::Internal.as_str(),
+    Kind::StreamGap.as_str(),
     "other",
 ];
 
@@ -141,7 +138,8 @@ impl Outcome {
             Kind::TooLarge => 17,
             Kind::Draining => 18,
             Kind::Internal => 19,
-            _ => 20,
+            Kind::StreamGap => 20,
+            _ => 21,
         })
     }
 
@@ -185,7 +183,9 @@ pub(crate) const fn era(era: Era) -> usize {
 mod tests {
     use tidegate_service::Kind;
 
-    use super::{METHODS, Method, OUTCOMES, Outcome};
+    use tidegate_protocol::Envelope;
+
+    use super::{METHODS, Method, NAMED, OUTCOMES, Outcome};
 
     #[test]
     fn the_named_indices_point_at_their_words() {
@@ -228,6 +228,7 @@ mod tests {
             Kind::TooLarge,
             Kind::Draining,
             Kind::Internal,
+            Kind::StreamGap,
         ];
         for kind in kinds {
             assert_eq!(OUTCOMES[Outcome::of(kind).index()], kind.as_str());
@@ -236,10 +237,17 @@ mod tests {
 
     #[test]
     fn a_client_cannot_name_its_own_label() {
-        assert_eq!(Method::named("resources/read").index(), 5);
-        for hostile in ["listen", "end_session", "other", "response", "tools/Call", "", "a\"b\n{}"]
+        let named = |method: &str| {
+            let call = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{method}"}}"#);
+            Method::of_message(&Envelope::parse(call.into()).unwrap())
+        };
+        for (index, method) in METHODS.into_iter().enumerate().take(NAMED) {
+            assert_eq!(named(method).index(), index, "{method}");
+        }
+        assert_eq!(named(r"resources\/re\u0061d").index(), 5, "escapes stand for the same name");
+        for hostile in ["listen", "end_session", "other", "response", "tools/Call", "", r#"a\"{}"#]
         {
-            assert_eq!(Method::named(hostile), Method::OTHER, "{hostile:?}");
+            assert_eq!(named(hostile), Method::OTHER, "{hostile:?}");
         }
     }
 }

@@ -130,6 +130,12 @@ families! {
     pub enum Gauge {
         /// Legacy sessions that exist now.
         SessionsOpen: Gauge = "sessions_open" [],
+        /// Logs of streams of legacy sessions that are kept for clients that may come back.
+        ReplayLogs: Gauge = "replay_logs" [],
+        /// Memory that the logs of streams take.
+        ReplayLogBytes: Gauge = "replay_log" in Bytes [],
+        /// Calls that go on without their clients, which may come back for the answer.
+        ReplayDraining: Gauge = "replay_streams_draining" [],
         /// Child processes that exist: starting, spare, serving or stopping.
         StdioProcesses: Gauge = "stdio_processes" [Upstream, State],
         /// Resident memory of the child processes and all that they started.
@@ -182,6 +188,16 @@ families! {
         SessionsEnded: Counter = "sessions_ended" [Cause],
         /// Legacy sessions refused because there were too many.
         SessionsRefused: Counter = "sessions_refused" [],
+        /// Events put into the log of their stream.
+        ReplayLogged: Counter = "replay_events_logged" [],
+        /// Events that were sent again to a client that came back.
+        ReplayReplayed: Counter = "replay_events_replayed" [],
+        /// Events dropped from their log, since they were too old or too many.
+        ReplayEvicted: Counter = "replay_events_evicted" [],
+        /// Streams that a client came back to.
+        ReplayResumed: Counter = "replay_streams_resumed" [],
+        /// Clients that came back for something that was not kept any more.
+        ReplayGaps: Counter = "replay_gaps" [],
         /// Child processes started.
         StdioSpawns: Counter = "stdio_spawns" [Upstream],
         /// Child processes that could not be started.

@@ -176,7 +176,7 @@ impl Core {
             Operation::Send(envelope) => {
                 plea.is_request = envelope.kind() == MessageKind::Request;
                 // Nothing else is special, so the method of most calls need not be decoded.
-                let is = |name| envelope.method().as_deref() == Some(name);
+                let is = |name| envelope.is_method(name);
                 match cx.era {
                     Era::Modern if is("subscriptions/listen") => plea.errand.lane = Lane::Streams,
                     Era::Modern => (),

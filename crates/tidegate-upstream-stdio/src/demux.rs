@@ -18,12 +18,13 @@ mod notes;
 mod tests;
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::VecDeque,
     sync::{Arc, atomic::Ordering},
     task::{Context, Poll, Waker},
     time::Duration,
 };
 
+use rustc_hash::FxHashMap;
 use tidegate_protocol::{Bytes, Envelope, Field, Id, Kind, rpc};
 use tokio::time::Instant;
 
@@ -60,10 +61,10 @@ pub(crate) struct Demux {
     /// How long something may wait without a reader.
     patience: Duration,
     counters: Arc<Counters>,
-    calls: HashMap<u64, Call>,
+    calls: FxHashMap<u64, Call>,
     /// How many of `calls` have no answer yet.
     in_flight: usize,
-    asks: HashMap<u64, Ask>,
+    asks: FxHashMap<u64, Ask>,
     last_ask: u64,
     listeners: Listeners,
     /// What waits for a listener to come.
@@ -168,9 +169,9 @@ impl Demux {
             mode,
             patience,
             counters,
-            calls: HashMap::new(),
+            calls: FxHashMap::default(),
             in_flight: 0,
-            asks: HashMap::new(),
+            asks: FxHashMap::default(),
             last_ask: 0,
             listeners: Listeners::default(),
             outbox: Mailbox::default(),

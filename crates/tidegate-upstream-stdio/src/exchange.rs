@@ -17,7 +17,7 @@ use std::{
 
 use futures_core::Stream;
 use http::StatusCode;
-use tidegate_protocol::{Envelope, Era, Field, Id, Kind as MessageKind, rpc::code};
+use tidegate_protocol::{Bytes, Envelope, Era, Field, Id, Kind as MessageKind, rpc::code};
 use tidegate_service::{Body, Error, EventStream, Frame, Kind, Origin, Reply, Retry};
 use tokio::time::{self, Instant, Sleep};
 
@@ -102,7 +102,7 @@ impl Exchange {
         let Caller { id: client_id, era, .. } = caller;
         let nature = opening.nature;
         let line = rekeyed(request, id, opening.token.as_ref());
-        child.open(id, line.bytes(), opening, patience.until(started)).await?;
+        child.open(id, &line, opening, patience.until(started)).await?;
         let patience = Some(patience);
         let (over, replaced) = (false, false);
         Ok(Self { child, id, client_id, nature, era, started, patience, over, replaced })
@@ -304,15 +304,14 @@ fn keep(request: &Envelope, id: &Id) -> Id {
 }
 
 fn opening(request: &Envelope, caller: &Caller, now: Instant) -> Opening {
-    let method = request.method();
     let era = caller.era;
-    let (nature, task) = match (era, method.as_deref().unwrap_or_default()) {
-        (Era::Legacy, "initialize") => (Nature::Handshake, None),
-        (Era::Legacy, "tasks/result") => {
+    let (nature, task) = match era {
+        Era::Legacy if request.is_method("initialize") => (Nature::Handshake, None),
+        Era::Legacy if request.is_method("tasks/result") => {
             (Nature::Plain, request.name().map(|task| task.into_owned().into_boxed_str()))
         }
-        (Era::Modern, "subscriptions/listen") => (Nature::Listen, None),
-        _ => (Nature::Plain, None),
+        Era::Modern if request.is_method("subscriptions/listen") => (Nature::Listen, None),
+        Era::Legacy | Era::Modern => (Nature::Plain, None),
     };
     Opening {
         owner: caller.owner,
@@ -328,18 +327,18 @@ fn opening(request: &Envelope, caller: &Caller, now: Instant) -> Opening {
 
 /// The request as the process sees it. Our id serves as the progress token too, in the type that
 /// the client chose.
-fn rekeyed(request: &Envelope, id: u64, token: Option<&Id>) -> Envelope {
+fn rekeyed(request: &Envelope, id: u64, token: Option<&Id>) -> Bytes {
     let digits = id.to_string();
     match token.map(Id::as_text) {
-        None => request.edit(&[(Field::Id, digits.as_bytes())]),
+        None => request.edited_bytes(&[(Field::Id, digits.as_bytes())]),
         Some(None) => {
             let edits = [(Field::Id, digits.as_bytes()), (Field::ProgressToken, digits.as_bytes())];
-            request.edit(&edits)
+            request.edited_bytes(&edits)
         }
         Some(Some(_)) => {
             let quoted = format!("\"{digits}\"");
             let edits = [(Field::Id, digits.as_bytes()), (Field::ProgressToken, quoted.as_bytes())];
-            request.edit(&edits)
+            request.edited_bytes(&edits)
         }
     }
 }

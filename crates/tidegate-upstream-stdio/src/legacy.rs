@@ -74,7 +74,7 @@ async fn send(
 ) -> Result<Reply, Error> {
     let host = &spares.host;
     let patience = Patience { silence: host.params.request_timeout, deadline };
-    if message.method().as_deref() == Some("notifications/cancelled") {
+    if message.is_method("notifications/cancelled") {
         seat.cancel(&message);
         return Ok(Reply::accepted());
     }
@@ -95,7 +95,7 @@ async fn deliver(
     message: Envelope,
     patience: Patience,
 ) -> Result<Reply, Error> {
-    let introduces = message.method().as_deref() == Some("notifications/initialized");
+    let introduces = message.is_method("notifications/initialized");
     match seat.place(spares, session, patience).await? {
         // It was said for the client when the session moved.
         Place::Own(_) if introduces && seat.was_introduced() => Ok(Reply::accepted()),
@@ -187,5 +187,5 @@ fn again(name: &Arc<str>) -> Error {
 }
 
 fn is_initialize(message: &Envelope) -> bool {
-    message.kind() == MessageKind::Request && message.method().as_deref() == Some("initialize")
+    message.kind() == MessageKind::Request && message.is_method("initialize")
 }

@@ -92,7 +92,7 @@ impl Modern {
         let Some(client_id) = request.id() else { return Ok(Reply::accepted()) };
         let patience = Patience { silence: self.host().params.request_timeout, deadline };
         let caller = Caller::modern(client_id);
-        if request.method().as_deref() == Some("subscriptions/listen") {
+        if request.is_method("subscriptions/listen") {
             return listens::lasting(self, request, caller, patience).await;
         }
         // Once for all rounds, however many processes go before one takes the call.
@@ -129,7 +129,7 @@ impl Modern {
         headers: &HeaderMap,
         request: &Envelope,
     ) -> Result<Option<Refusal>, Error> {
-        if request.method().as_deref() != Some("tools/call") {
+        if !request.is_method("tools/call") {
             return Ok(None);
         }
         let mut checked = known.check(headers, request);
@@ -162,7 +162,7 @@ impl Modern {
     /// Modern clients have nothing to notify a server of, and over HTTP not even a cancellation,
     /// since another client may have made that up.
     fn notify(&self, note: &Envelope) {
-        if note.method().as_deref() == Some("notifications/cancelled") {
+        if note.is_method("notifications/cancelled") {
             return;
         }
         if let Some((child, _)) = self.0.up() {
@@ -188,10 +188,10 @@ enum Checked {
 impl Known {
     fn check(&self, headers: &HeaderMap, call: &Envelope) -> Checked {
         match self.mirrored.check(headers, call) {
-            Err(refusal) => Checked::False(refusal),
-            Ok(()) if self.mirrored.knows(call) => Checked::True,
-            Ok(()) if self.complete => Checked::NoTool,
-            Ok(()) => Checked::Unlisted,
+            Some(Ok(())) => Checked::True,
+            Some(Err(refusal)) => Checked::False(refusal),
+            None if self.complete => Checked::NoTool,
+            None => Checked::Unlisted,
         }
     }
 }

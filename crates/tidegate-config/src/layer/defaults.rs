@@ -72,13 +72,20 @@ fn fitting_upstream(bases: &Dict, given: &Value) -> Option<Value> {
 pub(super) fn complete_routes(root: &mut Value) {
     let Value::Dict(_, root) = root else { return };
     let Some(Value::Array(_, routes)) = root.get_mut("routes") else { return };
+    let defaults = parse(include_str!("../route-defaults.yaml"));
     for route in routes {
         let Value::Dict(_, route) = route else { continue };
         complete_sse(route);
-        let forward = route.entry("forward".to_owned()).or_insert_with(|| Dict::new().into());
-        let Value::Dict(_, forward) = forward else { continue };
-        for name in ["authorization", "cookies"] {
-            forward.entry(name.to_owned()).or_insert_with(|| false.into());
+        fill_in(route, &defaults);
+    }
+}
+
+fn fill_in(given: &mut Dict, defaults: &Dict) {
+    for (name, default) in defaults {
+        match (given.get_mut(name), default) {
+            (None, _) => drop(given.insert(name.clone(), default.clone())),
+            (Some(Value::Dict(_, given)), Value::Dict(_, defaults)) => fill_in(given, defaults),
+            (Some(_), _) => (),
         }
     }
 }
@@ -89,7 +96,7 @@ fn complete_sse(route: &mut Dict) {
         Value::String(tag, path) => Some((*tag, path.trim_end_matches('/').to_owned())),
         _ => None,
     });
-    let sse = route.entry("sse".to_owned()).or_insert_with(|| "off".into());
+    let Some(sse) = route.get_mut("sse") else { return };
     match sse {
         Value::Bool(tag, true) => *sse = Value::Dict(*tag, Dict::new()),
         Value::Bool(tag, false) => *sse = Value::String(*tag, "off".to_owned()),
@@ -111,6 +118,6 @@ fn route_to(upstream: &str) -> Value {
 }
 
 fn parse(yaml: &str) -> Dict {
-    // Both texts are part of the program and a test reads them, so there is no other case.
+    // These texts are part of the program and a test reads them, so there is no other case.
     Notation::Yaml.parse(yaml).unwrap_or_default()
 }

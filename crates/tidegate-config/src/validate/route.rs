@@ -1,14 +1,19 @@
 //! Routes: their paths, and that they lead somewhere.
 
-use super::section::Section;
+use super::section::{Section, Zero};
 use crate::{
     decode::{Context, Field, Text, Toggle},
     key::Key,
-    model::{Forward, Route, SsePaths},
+    model::{Forward, Replay, ReplayMode, Route, SsePaths},
     problem::{Mismatch, closest},
     raw::{List, RawForward, RawMatch, RawRoute, RawSse},
+    units,
 };
 
+const KIB: u64 = 1 << 10;
+const GIB: u64 = 1 << 30;
+const REPLAY_MODES: [(&str, ReplayMode); 3] =
+    [("auto", ReplayMode::Auto), ("on", ReplayMode::On), ("off", ReplayMode::Off)];
 const PATH_HELP: &str = "write an absolute path such as /mcp";
 
 /// `names` are the upstreams there are; `None` if that could not be told.
@@ -71,6 +76,19 @@ fn sse(
     Some(Some(SsePaths { path: stream?, messages: messages? }))
 }
 
+/// One log must fit into what all have, or its limit could never be reached.
+pub(super) fn fit_into_budget(context: &Context<'_>, routes: &[Route], budget: usize) {
+    for (index, route) in routes.iter().enumerate() {
+        if route.replay.max_bytes > budget {
+            let text = units::size_text(budget as u64);
+            let what = format!("it is larger than limits.replay_budget, which is {text}");
+            let help = "lower replay_max_bytes or raise limits.replay_budget";
+            let key = Key::of(&["routes"]).item(index).child("replay_max_bytes");
+            context.refuse(&key, Mismatch::new(what, help));
+        }
+    }
+}
+
 fn missing(context: &Context<'_>, key: &Key, names: &[String]) -> Option<Vec<Route>> {
     let example = names.first().map_or("NAME", String::as_str);
     let what = match names.len() {
@@ -97,7 +115,19 @@ fn route(
     });
     let upstream = upstream(section, raw.upstream, names);
     let forward = forward(raw.forward);
-    Some(Route { path: path?, upstream: upstream?, sse: None, forward: forward? })
+    let mode = section.choice("replay", raw.replay, "not a way to replay", &REPLAY_MODES);
+    let window = section.duration("replay_window", raw.replay_window, Zero::Refused);
+    let max_events = section.count("replay_max_events", raw.replay_max_events, 1..=1_000_000);
+    let max_bytes = section.size("replay_max_bytes", raw.replay_max_bytes, KIB..=GIB);
+    let prime_after = section.duration("replay_prime_after", raw.replay_prime_after, Zero::Allowed);
+    let replay = Replay {
+        mode: mode?,
+        window: window?,
+        max_events: max_events?,
+        max_bytes: max_bytes?,
+        prime_after: prime_after?,
+    };
+    Some(Route { path: path?, upstream: upstream?, sse: None, forward: forward?, replay })
 }
 
 fn path(

@@ -5,9 +5,9 @@ use std::{collections::BTreeMap, num::NonZeroU32, path::PathBuf, time::Duration}
 
 use http::{HeaderMap, HeaderValue};
 use tidegate_config::{
-    Config, Forward, Http2, HttpUpstream, Limits, Listener, Log, LogFormat, Ops, Processes,
-    Rlimits, Route, Secret, Security, Sharing, SsePaths, StdioUpstream, Timeouts, Transport,
-    Upstream,
+    Config, Forward, Http2, HttpUpstream, Limits, Listener, Log, LogFormat, Ops, Processes, Replay,
+    ReplayMode, Rlimits, Route, Secret, Security, Sharing, SsePaths, StdioUpstream, Timeouts,
+    Transport, Upstream,
 };
 
 use crate::world::{PEM, World};
@@ -29,6 +29,7 @@ limits:
   max_sessions: 18
   max_depth: 19
   max_batch: 20
+  replay_budget: 22MiB
 timeouts:
   first_byte: 21ms
   headers: 22s
@@ -86,11 +87,20 @@ upstreams:
       ca_file: ca.pem
       headers: { X-Token: "Bearer ${TOKEN}" }
 routes:
-  - { match: { path: /child }, upstream: child, sse: true, forward: { authorization: true } }
+  - match: { path: /child }
+    upstream: child
+    sse: true
+    forward: { authorization: true }
+    replay: on
+    replay_window: 51s
+    replay_max_events: 52
+    replay_max_bytes: 53KiB
+    replay_prime_after: 0s
   - match: { path: /remote }
     upstream: remote
     sse: { path: /remote, messages: /inbox }
     forward: { cookies: true }
+    replay: off
 log: { level: "warn,hyper=off", format: json }
 "#;
 
@@ -163,18 +173,36 @@ fn expected_remote() -> HttpUpstream {
     }
 }
 
+/// What a route says that says nothing.
+const REPLAY: Replay = Replay {
+    mode: ReplayMode::Auto,
+    window: Duration::from_secs(300),
+    max_events: 1000,
+    max_bytes: 4 << 20,
+    prime_after: Duration::from_secs(1),
+};
+
 fn expected(world: &World) -> Config {
     let seconds = Duration::from_secs;
     let address = |text: &str| text.parse().unwrap();
     let sse = |path: &str, messages: &str| {
         Some(SsePaths { path: path.to_owned(), messages: messages.to_owned() })
     };
-    let route = |name: &str, sse, forward| Route {
+    let route = |name: &str, sse, forward, replay| Route {
         path: format!("/{name}"),
         upstream: name.to_owned(),
         sse,
         forward,
+        replay,
     };
+    let replay = Replay {
+        mode: ReplayMode::On,
+        window: seconds(51),
+        max_events: 52,
+        max_bytes: 53 << 10,
+        prime_after: Duration::ZERO,
+    };
+    let off = Replay { mode: ReplayMode::Off, ..REPLAY };
     Config {
         listeners: ["127.0.0.1:1", "[::1]:2"]
             .map(|text| Listener { address: address(text) })
@@ -193,6 +221,7 @@ fn expected(world: &World) -> Config {
             max_sessions: 18,
             max_depth: 19,
             max_batch: 20,
+            replay_budget: 22 << 20,
         },
         timeouts: Timeouts {
             first_byte: Duration::from_millis(21),
@@ -216,11 +245,13 @@ fn expected(world: &World) -> Config {
                 "child",
                 sse("/child/sse", "/child/messages"),
                 Forward { authorization: true, cookies: false },
+                replay,
             ),
             route(
                 "remote",
                 sse("/remote", "/inbox"),
                 Forward { authorization: false, cookies: true },
+                off,
             ),
         ],
         log: Log { level: "warn,hyper=off".to_owned(), format: LogFormat::Json },
@@ -272,6 +303,7 @@ fn defaults() {
             max_sessions: 10_000,
             max_depth: 64,
             max_batch: 32,
+            replay_budget: 64 << 20,
         }
     );
     assert_eq!(
@@ -294,7 +326,8 @@ fn defaults() {
             path: "/mcp".to_owned(),
             upstream: "default".to_owned(),
             sse: None,
-            forward: Forward::default()
+            forward: Forward::default(),
+            replay: REPLAY
         }]
     );
     assert_eq!(

@@ -68,6 +68,11 @@ routes:
     forward:
       authorization: false  # default
       cookies: false  # default
+    replay: auto  # default
+    replay_window: 5m  # default
+    replay_max_events: 1000  # default
+    replay_max_bytes: 4MiB  # default
+    replay_prime_after: 1s  # default
   - match:
       path: /c  # t.yaml:19
     upstream: child  # t.yaml:20
@@ -77,6 +82,11 @@ routes:
     forward:
       authorization: false  # default
       cookies: true  # t.yaml:22
+    replay: auto  # default
+    replay_window: 20s  # t.yaml:23
+    replay_max_events: 1000  # default
+    replay_max_bytes: 4MiB  # default
+    replay_prime_after: 1s  # default
 limits:
   max_connections: 10000  # default
   max_body: 1MiB  # env TIDEGATE__LIMITS__MAX_BODY
@@ -88,6 +98,7 @@ limits:
   max_sessions: 10000  # default
   max_depth: 9  # env TIDEGATE__LIMITS__MAX_DEPTH
   max_batch: 32  # default
+  replay_budget: 64MiB  # default
 timeouts:
   first_byte: 5s  # default
   headers: 10s  # default
@@ -128,6 +139,7 @@ routes:
     upstream: child
     sse: { messages: /in }
     forward: { cookies: true }
+    replay_window: 20s
 ",
     )
     .var("TOKEN", "s3cret")

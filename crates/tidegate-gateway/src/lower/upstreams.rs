@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
-use tidegate_config::{Config, Transport, Upstream as Configured};
+use tidegate_config::{Config, Replay, ReplayMode, Transport, Upstream as Configured};
 use tidegate_process::Spawner;
+use tidegate_server::legacy_failure;
 use tidegate_service::Tasks;
+use tidegate_session::{LogLimits, ReplayParams};
 use tidegate_upstream_http::{Http2, HttpUpstream};
 use tidegate_upstream_sse::SseUpstream;
 use tidegate_upstream_stdio::{Rlimits, Sharing, StdioUpstream};
@@ -70,9 +72,27 @@ pub(crate) fn routes(
                     authorization: route.forward.authorization,
                     cookies: route.forward.cookies,
                 },
+                replay: replay_params(&route.replay, leaf),
             })
         })
         .collect()
+}
+
+/// Who has no event ids of its own is given ours, unless the route says otherwise.
+fn replay_params(replay: &Replay, leaf: &Leaf) -> Option<ReplayParams> {
+    let is_wanted = match (replay.mode, leaf) {
+        (ReplayMode::On, _) | (ReplayMode::Auto, Leaf::Stdio(_) | Leaf::Sse(..)) => true,
+        (ReplayMode::Off, _) | (ReplayMode::Auto, Leaf::Http(..)) => false,
+    };
+    is_wanted.then_some(ReplayParams {
+        limits: LogLimits {
+            events: replay.max_events,
+            bytes: replay.max_bytes,
+            age: replay.window,
+        },
+        prime_after: replay.prime_after,
+        tell: legacy_failure,
+    })
 }
 
 fn http_params(
@@ -150,8 +170,12 @@ mod tests {
     use std::{num::NonZeroU32, time::Duration};
 
     use tidegate_config::{Environment, Flags, Upstream, load_in};
+    use tidegate_service::Tasks;
+    use tidegate_session::{LogLimits, ReplayParams};
     use tidegate_upstream_http::Http2;
     use tidegate_upstream_stdio::{Params, Rlimits, Sharing};
+
+    use crate::processes::Processes;
 
     /// The upstream that this says, none of its values a default.
     fn upstream(kind: &str, keys: &str) -> Upstream {
@@ -247,6 +271,47 @@ mod tests {
             )
         };
         assert_eq!(told(&lowered), told(&own));
+    }
+
+    /// What becomes of a route with these keys to an upstream of this kind.
+    async fn replay(kind: &str, keys: &str) -> Option<ReplayParams> {
+        let upstream = match kind {
+            "STDIO" => "{command: [/bin/sh, -c, x]}",
+            _ => "{url: 'http://127.0.0.1:9/x'}",
+        };
+        let routes = format!("[{{match: {{path: /a}}, upstream: a, {keys}}}]");
+        let vars = [
+            (format!("TIDEGATE__UPSTREAMS__A__{kind}"), upstream.to_owned()),
+            ("TIDEGATE__ROUTES".to_owned(), routes),
+        ];
+        let around = Environment::new(vars, "/").running_as(0, 0);
+        let config = load_in(&Flags::default(), &around).unwrap().config;
+        let tasks = Tasks::default();
+        let leaves = super::leaves(&config, &Processes::open(None).spawner, &tasks).unwrap();
+        let mut routes = super::routes(&config, &leaves).unwrap();
+        tasks.stop().await;
+        routes.remove(0).replay
+    }
+
+    #[tokio::test]
+    async fn every_key_of_replay_reaches_its_route() {
+        let keys = "replay: on, replay_window: 11s, replay_max_events: 12, \
+                    replay_max_bytes: 13KiB, replay_prime_after: 14s";
+        let ReplayParams { limits, prime_after, tell: _ } = replay("HTTP", keys).await.unwrap();
+        let LogLimits { events, bytes, age } = limits;
+        assert_eq!((events, bytes), (12, 13 << 10));
+        assert_eq!((age, prime_after), (Duration::from_secs(11), Duration::from_secs(14)));
+        for (kind, mode, expected) in [
+            ("STDIO", "auto", true),
+            ("STDIO", "on", true),
+            ("STDIO", "off", false),
+            ("HTTP", "auto", false),
+            ("HTTP", "on", true),
+            ("HTTP", "off", false),
+        ] {
+            let replay = replay(kind, &format!("replay: {mode}")).await;
+            assert_eq!(replay.is_some(), expected, "{kind} {mode}");
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@ use proptest::{collection::vec, prelude::*, sample::select};
 use serde_json::Value;
 
 use super::{Envelope, Field, Limits, ParseErrorKind as E, split_batch};
-use crate::rpc::code;
+use crate::{rpc::code, version::Version};
 
 /// JSON texts, spelled in more ways than a serializer would: white space, escapes, odd numbers,
 /// repeated and watched keys.
@@ -104,6 +104,15 @@ fn same_parts(envelope: &Envelope, whole: &Value) {
     let present = |value: &Value| (!value.is_null()).then(|| value.clone());
     assert_eq!(value(envelope.id().as_ref().map(|id| id.token())), present(&whole["id"]));
     assert_eq!(envelope.method().as_deref(), whole["method"].as_str());
+    for method in ["ping", "tools/call", "tools/list", "initialize", r"tools\/call", ""] {
+        assert_eq!(envelope.is_method(method), envelope.method().as_deref() == Some(method));
+    }
+    let version = envelope.meta_version().as_deref().and_then(Version::parse);
+    assert_eq!(envelope.known_version(), version);
+    let edits: [(Field, &[u8]); 3] =
+        [(Field::Id, b"77"), (Field::ProgressToken, b"\"x\""), (Field::Id, b"8")];
+    assert_eq!(envelope.edited_bytes(&edits), envelope.edit(&edits).into_bytes());
+    assert_eq!(envelope.edited_bytes(&[]), envelope.bytes());
     assert_eq!(value(envelope.params()), present(params));
     assert_eq!(value(envelope.error()), present(&whole["error"]));
     assert_eq!(value(envelope.meta()), present(meta));

@@ -48,6 +48,28 @@ fn the_four_kinds_are_told_apart() {
 }
 
 #[test]
+fn a_method_is_compared_by_what_it_says() {
+    for (token, says) in [
+        ("tools/call", Some("tools/call")),
+        (r"tools\/call", Some("tools/call")),
+        (r"tools\u002fcall", Some("tools/call")),
+        (r"tools\\call", Some(r"tools\call")),
+        ("tools/calls", None),
+        ("tools/cal", None),
+        ("Tools/call", None),
+        ("", None),
+    ] {
+        let message = good(&format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{token}"}}"#));
+        let names = ["ping", "tools/call", r"tools\call"];
+        assert_eq!(message.method_among(&names).map(|index| names[index]), says, "{token}");
+        for name in names {
+            assert_eq!(message.is_method(name), says == Some(name), "{token} {name}");
+        }
+        assert!(!message.is_method(r"tools\/call"), "an escape is not taken literally");
+    }
+}
+
+#[test]
 fn shapes_that_are_no_message_are_refused() {
     for (text, kind) in [
         (r#"{}"#, E::BadShape("jsonrpc")),

@@ -198,7 +198,24 @@ impl Block {
         self.data.is_none() && self.id.is_none() && self.event.is_none() && self.retry.is_none()
     }
 
-    fn read(raw: Bytes, mark: usize) -> Self {
+    /// The lines with their ends, without a byte order mark.
+    pub(super) fn lines(&self) -> impl Iterator<Item = &[u8]> {
+        let mut rest = self.raw.strip_prefix(BOM).unwrap_or(&self.raw);
+        std::iter::from_fn(move || {
+            let at = memchr2(b'\r', b'\n', rest).unwrap_or(rest.len());
+            let end = match rest.get(at..)? {
+                [] if at == 0 => return None,
+                [b'\r', b'\n', ..] => at + 2,
+                [] => at,
+                _ => at + 1,
+            };
+            let (line, more) = rest.split_at(end);
+            rest = more;
+            Some(line)
+        })
+    }
+
+    pub(super) fn read(raw: Bytes, mark: usize) -> Self {
         let mut block = Self { raw: raw.clone(), data: None, id: None, event: None, retry: None };
         let mut joined: Option<BytesMut> = None;
         let mut at = mark;

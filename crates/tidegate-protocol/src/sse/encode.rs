@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use super::Block;
 use crate::line;
 
 /// An id or event name that would break out of its line.
@@ -77,6 +78,45 @@ fn block(event: &str, id: Option<&str>, data: &[u8]) -> Bytes {
     line::push_unbroken(&mut out, data);
     out.extend_from_slice(b"\n\n");
     Bytes::from(out)
+}
+
+impl Block {
+    /// The block of [`encode_with_id`], already taken apart.
+    ///
+    /// # Errors
+    /// When the id contains CR, LF or NUL.
+    pub fn message(id: &str, message: &[u8]) -> Result<Self, BadField> {
+        check("id", id)?;
+        let raw = block("message", Some(id), message);
+        let end = raw.len() - 2;
+        let data = raw.slice(end - message.len()..end);
+        let id = raw.slice(4..4 + id.len());
+        let event = Some(Bytes::from_static(b"message"));
+        Ok(Self { data: Some(data), id: Some(id), event, retry: None, raw })
+    }
+
+    /// The same block under another id, or under none; all other lines stay as they are.
+    ///
+    /// # Errors
+    /// When the id contains CR, LF or NUL.
+    pub fn under(&self, id: Option<&str>) -> Result<Self, BadField> {
+        let mut out = Vec::with_capacity(self.raw.len() + id.map_or(0, |id| id.len() + 5));
+        if let Some(id) = id {
+            check("id", id)?;
+            out.extend_from_slice(b"id: ");
+            out.extend_from_slice(id.as_bytes());
+            out.push(b'\n');
+        }
+        for line in self.lines().filter(|line| !is_id(line)) {
+            out.extend_from_slice(line);
+        }
+        Ok(Self::read(Bytes::from(out), 0))
+    }
+}
+
+/// Whether a line, its end included, is an id field.
+fn is_id(line: &[u8]) -> bool {
+    line.strip_prefix(b"id").is_some_and(|rest| matches!(rest, [] | [b':' | b'\r' | b'\n', ..]))
 }
 
 const fn breaks(text: &str) -> bool {

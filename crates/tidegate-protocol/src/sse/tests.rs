@@ -224,6 +224,53 @@ fn what_is_written_is_read_back() {
 }
 
 #[test]
+fn a_message_is_a_block_at_once() {
+    for message in [&br#"{"jsonrpc":"2.0","id":1,"result":{}}"#[..], b"{\r\n \"a\": 1\n}"] {
+        let block = Block::message("s-1", message).unwrap();
+        let (blocks, rest) = decode([encode_with_id("s-1", message).unwrap().as_ref()]);
+        assert_eq!((blocks.as_slice(), rest), (&[block][..], None));
+    }
+    assert!(Block::message("a\nb", b"{}").is_err());
+}
+
+#[test]
+fn a_block_gets_another_id_and_keeps_the_rest() {
+    for (before, with, without) in [
+        ("data: a\n\n", "id: n-1\ndata: a\n\n", "data: a\n\n"),
+        ("id: 7\ndata: a\n\n", "id: n-1\ndata: a\n\n", "data: a\n\n"),
+        ("id\r\ndata:\r\n\r\n", "id: n-1\ndata:\r\n\r\n", "data:\r\n\r\n"),
+        (
+            ": c\revent: x\rid: 7\rdata: a\rid:8\rdata: b\rretry: 5\r\r",
+            "id: n-1\n: c\revent: x\rdata: a\rdata: b\rretry: 5\r\r",
+            ": c\revent: x\rdata: a\rdata: b\rretry: 5\r\r",
+        ),
+        (
+            "identity: 1\ndata: a\n\n",
+            "id: n-1\nidentity: 1\ndata: a\n\n",
+            "identity: 1\ndata: a\n\n",
+        ),
+        ("\u{feff}id: 7\ndata: a\n\n", "id: n-1\ndata: a\n\n", "data: a\n\n"),
+    ] {
+        // A comment that opens a block comes as one of its own, so blocks are joined again here.
+        let (blocks, _) = decode([before.as_bytes()]);
+        let under = |id| blocks.iter().map(|block| block.under(id).unwrap()).collect::<Vec<_>>();
+        let last = under(Some("n-1")).pop().unwrap();
+        let expected = with.strip_prefix("id: n-1\n: c\r").map(|rest| format!("id: n-1\n{rest}"));
+        assert_eq!(text(&last.raw), expected.unwrap_or_else(|| with.to_owned()));
+        assert_eq!(last.id.as_deref(), Some(&b"n-1"[..]));
+        let original = blocks.last().unwrap();
+        assert_eq!(
+            (&last.data, &last.event, last.retry),
+            (&original.data, &original.event, original.retry)
+        );
+        assert_eq!(raw(&under(None), None), without.as_bytes());
+        assert!(under(None).iter().all(|block| block.id.is_none()));
+    }
+    let (blocks, _) = decode([&b"data: a\n\n"[..]]);
+    assert!(blocks[0].under(Some("a\nb")).is_err());
+}
+
+#[test]
 fn fields_that_would_break_out_are_refused() {
     for odd in ["a\nb", "a\r", "\0", "1\n\ndata: injected"] {
         assert_eq!(encode_with_id(odd, b"{}").unwrap_err().field, "id");

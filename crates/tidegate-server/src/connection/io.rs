@@ -13,13 +13,17 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
+use bytes::{BufMut as _, Bytes};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     time::{Instant, Sleep, sleep_until},
 };
 
 use super::Activity;
+
+/// Pieces that are no longer than this together are joined and sent: copying them costs less than
+/// having the kernel read a list of them.
+const JOINED: usize = 1 << 10;
 
 /// A stream that gives back the bytes already read from it and times its peer out.
 #[derive(Debug)]
@@ -155,7 +159,17 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = &mut *self;
-        let wrote = Pin::new(&mut this.stream).poll_write_vectored(cx, bufs);
+        let length = bufs.iter().map(|buf| buf.len()).sum::<usize>();
+        let wrote = if length <= JOINED {
+            let mut joined = [0; JOINED];
+            let mut room = &mut joined[..];
+            for buf in bufs {
+                room.put_slice(buf);
+            }
+            Pin::new(&mut this.stream).poll_write(cx, joined.split_at(length).0)
+        } else {
+            Pin::new(&mut this.stream).poll_write_vectored(cx, bufs)
+        };
         this.watch_write(cx, wrote)
     }
 
@@ -180,12 +194,18 @@ fn stalled(what: &'static str) -> io::Error {
 
 #[cfg(test)]
 mod tests {
-    use std::{sync::Arc, time::Duration};
+    use std::{
+        io::{self, IoSlice},
+        pin::Pin,
+        sync::Arc,
+        task::{Context, Poll},
+        time::Duration,
+    };
 
     use bytes::Bytes;
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
+    use tokio::io::{AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, duplex};
 
-    use super::{Activity, Guarded};
+    use super::{Activity, Guarded, JOINED};
     use crate::params::Timeouts;
 
     const TIMEOUTS: Timeouts = Timeouts {
@@ -197,6 +217,51 @@ mod tests {
         initialize: Duration::ZERO,
         comment: Duration::from_secs(15),
     };
+
+    /// Notes how it is written to.
+    #[derive(Debug, Default)]
+    struct Notes(Vec<String>);
+
+    impl AsyncWrite for Notes {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            self.0.push(format!("one of {}: {}", bytes.len(), bytes.escape_ascii()));
+            Poll::Ready(Ok(bytes.len()))
+        }
+
+        fn poll_write_vectored(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            pieces: &[IoSlice<'_>],
+        ) -> Poll<io::Result<usize>> {
+            let length = pieces.iter().map(|piece| piece.len()).sum();
+            self.0.push(format!("{} of {length}", pieces.len()));
+            Poll::Ready(Ok(length))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[tokio::test]
+    async fn small_pieces_leave_joined_and_large_ones_uncopied() {
+        let activity = Arc::new(Activity::new(TIMEOUTS));
+        let mut stream = Guarded::new(Notes::default(), Bytes::new(), activity, false);
+        let small = [IoSlice::new(b"head "), IoSlice::new(b""), IoSlice::new(b"body")];
+        assert_eq!(stream.write_vectored(&small).await.unwrap(), 9);
+        let body = vec![b'x'; JOINED];
+        let large = [IoSlice::new(b"head "), IoSlice::new(&body)];
+        assert_eq!(stream.write_vectored(&large).await.unwrap(), JOINED + 5);
+        assert_eq!(stream.stream.0, ["one of 9: head body", "2 of 1029"]);
+    }
 
     #[tokio::test(start_paused = true)]
     async fn bytes_read_ahead_come_first() {
@@ -230,7 +295,7 @@ mod tests {
             }
         };
         let error = tokio::select! { error = read => error, () = drip => unreachable!() };
-        assert_eq!(error.kind(), std::io::ErrorKind::TimedOut);
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         assert_eq!(began.elapsed().as_secs(), 10);
     }
 
@@ -253,7 +318,7 @@ mod tests {
         stream.write_all(b"12345678").await.unwrap();
         let began = tokio::time::Instant::now();
         let error = stream.write_all(b"more").await.unwrap_err();
-        assert_eq!(error.kind(), std::io::ErrorKind::TimedOut);
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         assert_eq!(began.elapsed().as_secs(), 60);
         // Progress starts the clock anew.
         far.read_exact(&mut [0; 8]).await.unwrap();

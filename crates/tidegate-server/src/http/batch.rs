@@ -8,7 +8,6 @@ use futures_util::{StreamExt as _, future::join_all, stream};
 use http::{Response, StatusCode, header, request::Parts};
 use tidegate_protocol::{Envelope, Era, Id, Kind as MessageKind, split_batch};
 use tidegate_service::{Body, Call, Error, EventStream, Frame, Kind, Reply};
-use tower::ServiceExt as _;
 
 use super::{
     Front, JSON, OutBody, context, error::Rejection, legacy_version, stream::Listening, write,
@@ -32,7 +31,7 @@ pub(super) async fn answer(
         let id = envelope.id().filter(|_| envelope.kind() == MessageKind::Request);
         let mut cx = context(Era::Legacy, version, &head.uri, head.headers.clone());
         cx.batched = true;
-        let call = front.0.edge.clone().oneshot(Call::send(envelope, cx));
+        let call = front.0.edge.answer(Call::send(envelope, cx));
         async move { Answer { id, reply: call.await } }
     });
     let answers = join_all(calls).await;
@@ -62,7 +61,7 @@ fn members(front: &Front, bytes: &Bytes) -> Result<Vec<Envelope>, Rejection> {
         if member.meta_version().is_some() {
             return Err(refused("a message of 2026-07-28 cannot stand in a batch"));
         }
-        if member.method().as_deref() == Some("initialize") {
+        if member.is_method("initialize") {
             return Err(refused("`initialize` cannot stand in a batch"));
         }
     }

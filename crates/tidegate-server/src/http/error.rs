@@ -160,6 +160,11 @@ impl Rejection {
     }
 }
 
+/// The message that tells a legacy client of a failed call whose stream has begun already.
+pub fn legacy_failure(id: &Id, error: &Error) -> bytes::Bytes {
+    Rejection::from_error(Era::Legacy, Some(id.clone()), error).body()
+}
+
 /// Status for those who read it, and the JSON-RPC code.
 fn meaning(error: &Error) -> (StatusCode, i64) {
     match error.kind {
@@ -172,6 +177,8 @@ fn meaning(error: &Error) -> (StatusCode, i64) {
         Kind::Overloaded => (StatusCode::SERVICE_UNAVAILABLE, code::OVERLOADED),
         Kind::Died => (StatusCode::BAD_GATEWAY, code::UPSTREAM_DIED),
         Kind::Protocol | Kind::TooLarge => (StatusCode::BAD_GATEWAY, code::UPSTREAM_PROTOCOL),
+        // Not 404, which would end the session, nor 405, which clients take for "no such stream".
+        Kind::StreamGap => (StatusCode::GONE, code::STREAM_GAP),
         Kind::Draining => (StatusCode::SERVICE_UNAVAILABLE, code::DRAINING),
         _ => (StatusCode::INTERNAL_SERVER_ERROR, code::INTERNAL_ERROR),
     }

@@ -3,9 +3,8 @@
 use bytes::Bytes;
 use http::{Response, request::Parts};
 use hyper::body::Incoming;
-use tidegate_protocol::{Envelope, Era, Id, Kind as MessageKind, Limits, Version, classify};
+use tidegate_protocol::{Envelope, Era, Id, Kind as MessageKind, Limits, classify};
 use tidegate_service::{Call, Reply};
-use tower::ServiceExt as _;
 
 use super::{Front, OutBody, batch, context, error::Rejection, legacy_version, read};
 use super::{stream::Listening, write};
@@ -35,14 +34,14 @@ impl Front {
             Err(refusal) => return Err(Rejection::from_refusal(refusal, id)),
         };
         let version = match era {
-            Era::Modern => envelope.meta_version().as_deref().and_then(Version::parse),
+            Era::Modern => envelope.known_version(),
             // Classification has refused a version that it must refuse; on `initialize` the header
             // means nothing yet.
             Era::Legacy => legacy_version(&head.headers).unwrap_or_default(),
         };
         let listening = Listening::of(era, &envelope);
         let cx = context(era, version, &head.uri, head.headers);
-        match self.0.edge.clone().oneshot(Call::send(envelope, cx)).await {
+        match self.0.edge.answer(Call::send(envelope, cx)).await {
             Ok(reply) => Ok(self.written(reply, era, id, listening)),
             Err(error) => Err(Rejection::from_error(era, id, &error)),
         }

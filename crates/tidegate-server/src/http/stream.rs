@@ -79,10 +79,7 @@ enum End {
 impl Listening {
     pub(super) fn of(era: Era, envelope: &Envelope) -> Self {
         match envelope.id() {
-            Some(id)
-                if era == Era::Modern
-                    && envelope.method().as_deref() == Some("subscriptions/listen") =>
-            {
+            Some(id) if era == Era::Modern && envelope.is_method("subscriptions/listen") => {
                 Self::ToSubscription(id)
             }
             _ => Self::No,
@@ -182,7 +179,7 @@ impl StreamBody {
     fn encoded(&mut self, frame: Frame) -> Bytes {
         match frame {
             Frame::Message(envelope) => sse::encode(envelope.bytes()),
-            Frame::Block(block) => {
+            Frame::Block(block) | Frame::Stamped { block, .. } => {
                 self.is_resumable |= block.id.is_some();
                 block.raw
             }

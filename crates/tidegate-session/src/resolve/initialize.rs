@@ -6,17 +6,16 @@ use futures_util::{StreamExt as _, stream};
 use http::HeaderValue;
 use tidegate_protocol::{Envelope, Kind as MessageKind, Version, header::MCP_SESSION_ID};
 use tidegate_service::{
-    Body, Call, Error, EventStream, Frame, Kind, Origin, Reply, Retry, Session, Upstream,
+    Answer, Body, Call, Error, EventStream, Frame, Kind, Origin, Reply, Retry, Session, Upstream,
 };
-use tower::Service as _;
 
-use super::{Answer, refuse};
+use super::refuse;
 use crate::{id, store::Store};
 
 /// The most frames looked at before the answer to `initialize` must have come.
 const MAX_FRAMES_BEFORE_ANSWER: usize = 64;
 
-pub(super) fn open(mut inner: Upstream, store: Store, route: &Arc<str>, mut call: Call) -> Answer {
+pub(super) fn open(inner: Upstream, store: Store, route: &Arc<str>, mut call: Call) -> Answer {
     let Some(place) = store.reserve() else {
         return refuse(Error::new(
             Kind::Overloaded,
@@ -30,7 +29,7 @@ pub(super) fn open(mut inner: Upstream, store: Store, route: &Arc<str>, mut call
     call.cx.session = Some(session.clone());
     Box::pin(async move {
         let in_use = session.enter();
-        let (mut reply, answer) = answered(inner.call(call).await?).await?;
+        let (mut reply, answer) = answered(inner.answer(call).await?).await?;
         // An upstream that hung nothing on the session keeps none, and then neither do we.
         let agreed = answer.as_ref().filter(|answer| answer.kind() == MessageKind::Response);
         let (Some(agreed), true) = (agreed, session.is_bound()) else { return Ok(reply) };
@@ -73,7 +72,9 @@ async fn answered(reply: Reply) -> Result<(Reply, Option<Envelope>), Error> {
 
 fn message(frame: &Frame) -> Option<Envelope> {
     match frame {
-        Frame::Message(envelope) => Some(envelope.clone()),
+        Frame::Message(envelope) | Frame::Stamped { message: envelope, .. } => {
+            Some(envelope.clone())
+        }
         Frame::Block(block) => Envelope::parse(block.data.clone()?).ok(),
     }
 }

@@ -102,15 +102,20 @@ impl StreamingCall {
     }
 
     fn saw(&mut self, frame: &Frame) {
-        if !self.any_item {
+        if !self.any_item && !is_priming(frame) {
             self.any_item = true;
             self.call.first_item(self.call.started.elapsed());
         }
-        let Frame::Message(message) = frame else { return };
+        let (Frame::Message(message) | Frame::Stamped { message, .. }) = frame else { return };
         let Some(outcome) = Outcome::of_answer(message) else { return };
         self.at_end = outcome;
         self.at_drop = outcome;
     }
+}
+
+/// Whether a frame only carries an id to come back with.
+fn is_priming(frame: &Frame) -> bool {
+    matches!(frame, Frame::Block(block) if block.data.as_ref().is_some_and(|data| data.is_empty()))
 }
 
 impl Drop for StreamingCall {

@@ -140,6 +140,36 @@ async fn blocks_are_not_looked_into() {
     check(streams(|| vec![block(RESULT)]), ("cancelled", "cancelled"), one_item).await;
 }
 
+/// A message with the event that it goes out as.
+fn stamped(text: &str) -> Item {
+    let message = message(text);
+    let block = sse::Block::message("tg-1", message.bytes()).unwrap();
+    Ok(Frame::Stamped { message, block })
+}
+
+#[tokio::test]
+async fn a_message_with_an_id_is_a_message() {
+    check(streams(|| vec![stamped(TOOL_ERROR)]), ("tool_error", "ok"), to_the_end).await;
+    check(streams(|| vec![stamped(RESULT)]), ("ok", "cancelled"), one_item).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_id_to_come_back_with_is_no_item() {
+    let slow = service_fn(|_: Call| async {
+        let priming = block("");
+        let later = stream::once(async {
+            sleep(Duration::from_secs(3)).await;
+            frame(RESULT)
+        });
+        Ok(Reply::stream(EventStream::new(stream::iter([priming]).chain(later))))
+    });
+    let telemetry = Telemetry::new();
+    read(call(&mut telemetry.route_layer("r", "up").layer(slow), request("tools/call")).await)
+        .await;
+    let seen = scrape(&telemetry);
+    assert_eq!(seen.sum("tidegate_request_time_to_first_item_seconds_sum", &[]), 3.0);
+}
+
 #[tokio::test]
 async fn a_dropped_future_is_cancelled() {
     let silent = Upstream::new(service_fn(|_: Call| future::pending()));

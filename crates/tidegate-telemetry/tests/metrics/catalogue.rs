@@ -11,7 +11,7 @@ use crate::{RESULT, call, message, openmetrics::Labels, request, scrape};
 
 /// Name, type and unit of everything. Dashboards are written against these, so a change here is a
 /// change for users.
-const FAMILIES: [(&str, &str, &str); 70] = [
+const FAMILIES: [(&str, &str, &str); 78] = [
     ("process_cpu_seconds", "counter", "seconds"),
     ("process_max_fds", "gauge", ""),
     ("process_open_fds", "gauge", ""),
@@ -45,6 +45,14 @@ const FAMILIES: [(&str, &str, &str); 70] = [
     ("tidegate_process_orphans_ended", "counter", ""),
     ("tidegate_process_strays_ended", "counter", ""),
     ("tidegate_process_strays_reaped", "counter", ""),
+    ("tidegate_replay_events_evicted", "counter", ""),
+    ("tidegate_replay_events_logged", "counter", ""),
+    ("tidegate_replay_events_replayed", "counter", ""),
+    ("tidegate_replay_gaps", "counter", ""),
+    ("tidegate_replay_log_bytes", "gauge", "bytes"),
+    ("tidegate_replay_logs", "gauge", ""),
+    ("tidegate_replay_streams_draining", "gauge", ""),
+    ("tidegate_replay_streams_resumed", "counter", ""),
     ("tidegate_request_duration_seconds", "histogram", "seconds"),
     ("tidegate_request_time_to_first_item_seconds", "histogram", "seconds"),
     ("tidegate_requests", "counter", ""),

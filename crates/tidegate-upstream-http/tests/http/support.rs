@@ -240,6 +240,6 @@ pub(crate) async fn next(stream: &mut EventStream) -> Option<Result<String, Erro
     let frame = soon(stream.next()).await?;
     Some(frame.map(|frame| match frame {
         Frame::Block(block) => String::from_utf8(block.raw.to_vec()).unwrap(),
-        Frame::Message(_) => panic!("events come as they were framed"),
+        Frame::Message(_) | Frame::Stamped { .. } => panic!("events come as they were framed"),
     }))
 }

@@ -134,7 +134,7 @@ impl Listen {
     /// Whether the client has this already.
     fn repeats(&mut self, frame: &Frame) -> bool {
         let Frame::Message(message) = frame else { return false };
-        let is_ack = message.method().as_deref() == Some(ACKNOWLEDGED);
+        let is_ack = message.is_method(ACKNOWLEDGED);
         is_ack && std::mem::replace(&mut self.acknowledged, true)
     }
 }

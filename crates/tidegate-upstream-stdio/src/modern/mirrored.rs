@@ -42,21 +42,20 @@ impl Mirrored {
         page.get("nextCursor").and_then(Value::as_str).map(str::to_owned)
     }
 
-    /// Whether the tool of a call is known at all.
-    pub(super) fn knows(&self, call: &Envelope) -> bool {
-        call.name().is_some_and(|name| self.tools.contains_key(&*name))
-    }
-
-    /// Compares the headers of a `tools/call` with its arguments.
-    pub(super) fn check(&self, headers: &HeaderMap, call: &Envelope) -> Result<(), Refusal> {
-        let marked = call.name().and_then(|name| self.tools.get(&*name));
-        let Some(marked) = marked.filter(|marked| !marked.is_empty()) else { return Ok(()) };
+    /// Compares the headers of a `tools/call` with its arguments; `None` if the tool is not known
+    /// at all.
+    pub(super) fn check(
+        &self,
+        headers: &HeaderMap,
+        call: &Envelope,
+    ) -> Option<Result<(), Refusal>> {
+        let marked = self.tools.get(&*call.name()?)?;
+        if marked.is_empty() {
+            return Some(Ok(()));
+        }
         let arguments = call.arguments().and_then(|raw| serde_json::from_slice(raw).ok());
         let arguments: Value = arguments.unwrap_or_default();
-        for each in marked {
-            each.check(headers, &arguments)?;
-        }
-        Ok(())
+        Some(marked.iter().try_for_each(|each| each.check(headers, &arguments)))
     }
 }
 
@@ -156,7 +155,7 @@ mod tests {
         for (name, value) in headers {
             map.append(HeaderName::from_static(name), HeaderValue::from_str(value).unwrap());
         }
-        let checked = learned().check(&map, &call);
+        let checked = learned().check(&map, &call).unwrap();
         assert_eq!(checked.is_ok(), passes, "{arguments} {headers:?} {checked:?}");
         if let Err(refusal) = checked {
             assert_eq!((refusal.status, refusal.code), (400, -32020));

@@ -209,7 +209,7 @@ pub(crate) fn value(envelope: &Envelope) -> Value {
 pub(crate) fn frame(frame: Frame) -> Value {
     match frame {
         Frame::Message(message) => value(&message),
-        Frame::Block(_) => panic!("a pipe has no blocks"),
+        Frame::Block(_) | Frame::Stamped { .. } => panic!("a pipe has no blocks"),
     }
 }
 

@@ -47,3 +47,44 @@ fn routes() {
         ],
     );
 }
+
+#[test]
+fn what_is_kept_of_streams() {
+    check_after_good(
+        "limits: { replay_budget: 2MiB }
+replay_window: 5m
+routes:
+  - { match: { path: /a }, upstream: a, replay: always, replay_window: 0s, replay_max_events: 0 }
+  - { match: { path: /b }, upstream: a, replay_max_bytes: 512B, replay_prime_after: off }
+  - { match: { path: /c }, upstream: a, replay_windows: 1s }
+",
+        &[
+            "t.yaml:5:1: replay_window: unknown key",
+            "did you mean `routes[0].replay_window`?",
+            "t.yaml:7:49: routes[0].replay: not a way to replay; found `always`",
+            "write auto, on or off",
+            "t.yaml:7:72: routes[0].replay_window: it cannot be zero; found `0s`",
+            "write a duration above zero, at most 365d; it cannot be off",
+            "t.yaml:7:95: routes[0].replay_max_events: it is too small; found `0`",
+            "write 1 to 1000000",
+            "t.yaml:8:59: routes[1].replay_max_bytes: it is too small; found `512B`",
+            "write 1KiB to 1GiB",
+            "t.yaml:8:85: routes[1].replay_prime_after: not a duration; found `off`",
+            "write a whole number and ms, s, m, h or d, for example 30s",
+            "t.yaml:9:41: routes[2].replay_windows: unknown key",
+            "did you mean `replay_window`?",
+        ],
+    );
+    check_after_good(
+        "limits: { replay_budget: 2MiB }
+routes:
+  - { match: { path: /a }, upstream: a, replay_max_bytes: 3MiB }
+  - { match: { path: /b }, upstream: a, replay_max_bytes: 2MiB }
+",
+        &[
+            "t.yaml:6:59: routes[0].replay_max_bytes: it is larger than limits.replay_budget, \
+             which is 2MiB; found `3MiB`",
+            "lower replay_max_bytes or raise limits.replay_budget",
+        ],
+    );
+}

@@ -156,7 +156,7 @@ impl Stream for Messages {
 /// client, and what is no message would only break it.
 pub(super) fn unpack(frame: Frame) -> Vec<Envelope> {
     let block = match frame {
-        Frame::Message(message) => return vec![message],
+        Frame::Message(message) | Frame::Stamped { message, .. } => return vec![message],
         Frame::Block(block) => block,
     };
     let is_message = block.event.is_none_or(|name| name == "message");

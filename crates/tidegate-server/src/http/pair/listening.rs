@@ -74,7 +74,11 @@ impl Listening {
                             return Poll::Ready(Err(Silence::Ended));
                         }
                         Kind::Unsupported => return Poll::Ready(Err(Silence::None)),
-                        _ => self.pause(),
+                        _ => {
+                            // What was missed may be what cannot be had any more.
+                            self.last_event_id = None;
+                            self.pause()
+                        }
                     },
                 },
                 State::Open(frames) => match ready!(frames.poll_next_unpin(cx)) {
@@ -95,7 +99,7 @@ impl Listening {
 
     fn note(&mut self, frame: &Frame) {
         self.pause = FIRST_PAUSE;
-        let Frame::Block(block) = frame else { return };
+        let (Frame::Block(block) | Frame::Stamped { block, .. }) = frame else { return };
         if let Some(id) = &block.id {
             let id = HeaderValue::from_maybe_shared(id.clone()).ok();
             self.last_event_id = id.filter(|id| !id.is_empty());

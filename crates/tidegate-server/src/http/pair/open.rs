@@ -7,7 +7,7 @@ use std::{
     task::{Context, Waker},
 };
 
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderValue, uri::PathAndQuery};
 use parking_lot::Mutex;
 use tidegate_protocol::{
     Envelope, Era, Id, Version,
@@ -23,6 +23,8 @@ use crate::{http::read::Held, params::Pair};
 pub(super) struct Open {
     id: Box<str>,
     pair: Arc<Pair>,
+    /// That of the endpoint.
+    path: PathAndQuery,
     /// Those of the GET.
     headers: HeaderMap,
     max_waiting: usize,
@@ -81,7 +83,8 @@ impl Open {
         max_waiting: usize,
     ) -> Self {
         let closed = CancellationToken::new();
-        Self { id, pair, headers, max_waiting, state: Mutex::default(), closed }
+        let path = pair.endpoint.parse().unwrap_or_else(|_| PathAndQuery::from_static("/"));
+        Self { id, pair, path, headers, max_waiting, state: Mutex::default(), closed }
     }
 
     pub(super) fn id(&self) -> &str {
@@ -132,12 +135,7 @@ impl Open {
             let value = HeaderValue::from_static(version.as_str());
             headers.insert(MCP_PROTOCOL_VERSION, value);
         }
-        Cx {
-            version: agreed.version,
-            path: Arc::from(self.pair.endpoint.as_str()),
-            headers,
-            ..Cx::new(Era::Legacy)
-        }
+        Cx { version: agreed.version, path: self.path.clone(), headers, ..Cx::new(Era::Legacy) }
     }
 
     /// The context of what the client did not ask for itself.

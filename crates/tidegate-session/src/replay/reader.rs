@@ -1,0 +1,76 @@
+//! The client's end of a stream.
+
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use futures_util::Stream;
+use http::HeaderValue;
+use tidegate_protocol::sse::Block;
+use tidegate_service::{Error, EventStream, Frame, Session};
+use tokio::time::Instant;
+
+use super::line::{Left, Line, Seen};
+
+/// Reads one stream from some place on. Dropped, it leaves.
+#[derive(Debug)]
+pub(super) struct Reader {
+    line: Arc<Line>,
+    session: Session,
+    turn: u64,
+    /// The next event to read.
+    at: u64,
+    priming: Option<Block>,
+}
+
+impl Reader {
+    /// The first reader of a new stream.
+    pub(super) fn first(line: Arc<Line>, session: Session) -> Self {
+        let priming = line.priming();
+        Self { line, session, turn: 0, at: 1, priming }
+    }
+
+    /// One that comes back, and has seen the event `cursor`.
+    pub(super) fn resumed(line: Arc<Line>, session: Session, cursor: u64) -> Result<Self, Error> {
+        let turn = line.resume(cursor, Instant::now())?;
+        Ok(Self { line, session, turn, at: cursor + 1, priming: None })
+    }
+
+    /// See [`Line::wanted`].
+    pub(super) fn wanted(&self) -> Option<Option<HeaderValue>> {
+        self.line.wanted()
+    }
+
+    /// See [`Line::attach`].
+    pub(super) fn attach(&self, frames: Option<EventStream>) {
+        self.line.attach(self.turn, frames);
+    }
+}
+
+impl Stream for Reader {
+    type Item = Result<Frame, Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if let Some(priming) = self.priming.take() {
+            return Poll::Ready(Some(Ok(Frame::Block(priming))));
+        }
+        Poll::Ready(match ready!(self.line.poll_read(self.turn, self.at, cx)) {
+            Seen::Event(number, frame) => {
+                self.at = number + 1;
+                Some(Ok(frame))
+            }
+            Seen::Aside(frame) => Some(Ok(frame)),
+            Seen::Failed(error) => Some(Err(error)),
+            Seen::Ended => None,
+        })
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        let left = Left { at: Instant::now(), was_primed: self.priming.is_none() };
+        self.line.leave(self.turn, left, self.session.enter());
+    }
+}
