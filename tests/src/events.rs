@@ -34,17 +34,25 @@ impl Events {
     /// The next message; comments and events without data are passed over. `None` at the end.
     pub async fn next(&mut self) -> Option<Value> {
         loop {
-            while let Some(end) = self.read.windows(2).position(|window| window == b"\n\n") {
+            let event = self.event().await?;
+            // The event that only carries an id has empty data.
+            let data = event.lines().find_map(|line| line.strip_prefix("data: "));
+            if let Some(data) = data.filter(|data| !data.is_empty()) {
+                return Some(serde_json::from_str(data).unwrap());
+            }
+        }
+    }
+
+    /// The next event as it came. `None` at the end.
+    pub async fn event(&mut self) -> Option<String> {
+        loop {
+            if let Some(end) = self.read.windows(2).position(|window| window == b"\n\n") {
                 let event: Vec<u8> = self.read.drain(..end + 2).collect();
                 let event = String::from_utf8(event).unwrap();
-                let field = |name| event.lines().find_map(|line| line.strip_prefix(name));
-                if let Some(id) = field("id: ") {
+                if let Some(id) = event.lines().find_map(|line| line.strip_prefix("id: ")) {
                     self.last_id = Some(id.to_owned());
                 }
-                // The event that only carries an id has empty data.
-                if let Some(data) = field("data: ").filter(|data| !data.is_empty()) {
-                    return Some(serde_json::from_str(data).unwrap());
-                }
+                return Some(event);
             }
             if !self.more().await {
                 return None;

@@ -33,6 +33,8 @@ pub mod frames;
 pub mod http;
 pub mod mark;
 mod metrics;
+mod old;
+mod old_server;
 mod proxy;
 mod recorder;
 mod script;
@@ -44,6 +46,8 @@ pub use crate::{
     events::Events,
     mark::Mark,
     metrics::Metrics,
+    old::OldClient,
+    old_server::OldServer,
     proxy::{Proxy, config, http_upstream, modern_headers, stdio_upstream},
     recorder::{Recorded, Recorder},
     script::{Exchange, Scripted},

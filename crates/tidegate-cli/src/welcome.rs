@@ -18,6 +18,10 @@ pub(crate) fn text(serving: &Serving<'_>, demo: bool) -> String {
     for address in serving.addresses {
         for route in serving.routes {
             text.push_str(&format!("  {}  -> {}\n", url(*address, &route.path), route.upstream));
+            if let Some(sse) = &route.sse {
+                let url = url(*address, &sse.path);
+                text.push_str(&format!("  {url}  -> {} (HTTP+SSE)\n", route.upstream));
+            }
         }
     }
     if let Some(ops) = serving.ops {
@@ -80,7 +84,7 @@ fn url(address: SocketAddr, path: &str) -> String {
 mod tests {
     use std::time::Duration;
 
-    use tidegate_config::{Forward, Replay, ReplayMode, Route};
+    use tidegate_config::{Forward, Replay, ReplayMode, Route, SsePaths};
 
     use super::{Serving, text, url};
 
@@ -96,6 +100,7 @@ mod tests {
         let routes = [Route {
             path: "/mcp".to_owned(),
             upstream: "default".to_owned(),
+            sse: Some(SsePaths { path: "/mcp/sse".to_owned(), messages: "/mcp/m".to_owned() }),
             forward: Forward::default(),
             replay: Replay {
                 mode: ReplayMode::Off,
@@ -111,6 +116,7 @@ mod tests {
         let curl = demo.lines().find(|line| line.starts_with("curl ")).unwrap();
         let body = curl.split_once(" -d '").unwrap().1.strip_suffix('\'').unwrap();
         assert!(body.starts_with('{') && body.ends_with("}}}}"), "{body}");
+        assert!(demo.contains("http://127.0.0.1:8080/mcp/sse  -> default (HTTP+SSE)"), "{demo}");
         assert!(!text(&serving, false).contains("curl"));
     }
 }

@@ -9,7 +9,9 @@ mod upstream;
 
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 
-pub use upstream::{Http2, HttpUpstream, Processes, Rlimits, Sharing, StdioUpstream, Upstream};
+pub use upstream::{
+    Http2, HttpUpstream, Processes, Rlimits, Sharing, StdioUpstream, Transport, Upstream,
+};
 
 /// Everything a gateway needs to start.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -120,6 +122,8 @@ pub struct Route {
     pub path: String,
     /// A key of [`Config::upstreams`].
     pub upstream: String,
+    /// Where clients of HTTP+SSE (2024-11-05) are served; `None` for `sse: off`. Default off.
+    pub sse: Option<SsePaths>,
     /// Which credentials of the client go on to the upstream.
     pub forward: Forward,
     /// What is kept for clients that lose a stream.
@@ -152,6 +156,15 @@ pub enum ReplayMode {
     On,
     /// The upstream, if it does.
     Off,
+}
+
+/// The two paths of HTTP+SSE (2024-11-05), written as [`Route::path`] is. No other route has them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SsePaths {
+    /// Where the stream is opened. May be the path of the route. Default `sse` below that.
+    pub path: String,
+    /// Where messages are posted. Default `messages` below the path of the route.
+    pub messages: String,
 }
 
 /// Client credentials that are passed on. All off by default.

@@ -130,6 +130,7 @@ pub(crate) struct RawRlimits {
 #[serde(default)]
 pub(crate) struct RawHttp {
     pub(crate) url: Field<Text>,
+    pub(crate) transport: Field<Text>,
     pub(crate) connect_timeout: Field<Span>,
     pub(crate) request_timeout: Field<Span>,
     pub(crate) idle_timeout: Field<Span>,
@@ -152,12 +153,21 @@ pub(crate) struct RawRoute {
     #[serde(rename = "match")]
     pub(crate) matches: Field<RawMatch>,
     pub(crate) upstream: Field<Text>,
+    pub(crate) sse: Field<Option<RawSse>>,
     pub(crate) forward: Field<RawForward>,
     pub(crate) replay: Field<Text>,
     pub(crate) replay_window: Field<Span>,
     pub(crate) replay_max_events: Field<Count>,
     pub(crate) replay_max_bytes: Field<Size>,
     pub(crate) replay_prime_after: Field<Span>,
+}
+
+/// `true` stands for the default paths, `false` for `off`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct RawSse {
+    pub(crate) path: Field<Text>,
+    pub(crate) messages: Field<Text>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -200,7 +210,13 @@ pub(crate) fn home_of(name: &str) -> Option<String> {
         ("upstreams.NAME.http", &["pool_idle", "max_response", "ca_file", "max_connections"]),
         (
             "upstreams.NAME.http",
-            &["max_connection_age", "max_connection_requests", "min_idle_connections", "http2"],
+            &[
+                "max_connection_age",
+                "max_connection_requests",
+                "min_idle_connections",
+                "http2",
+                "transport",
+            ],
         ),
         ("routes[0]", &["replay", "replay_window", "replay_max_events"]),
         ("routes[0]", &["replay_max_bytes", "replay_prime_after"]),

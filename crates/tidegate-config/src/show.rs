@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// Keys in reading order; names of the user's choice come after them, by alphabet.
-const ORDER: [&str; 83] = [
+const ORDER: [&str; 86] = [
     "version",
     "listeners",
     "ops",
@@ -26,7 +26,9 @@ const ORDER: [&str; 83] = [
     "address",
     "match",
     "path",
+    "messages",
     "upstream",
+    "sse",
     "forward",
     "authorization",
     "cookies",
@@ -55,6 +57,7 @@ const ORDER: [&str; 83] = [
     "start_attempts",
     "down_for",
     "stop_grace",
+    "transport",
     "connect_timeout",
     "request_timeout",
     "idle_timeout",

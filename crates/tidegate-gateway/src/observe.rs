@@ -31,6 +31,7 @@ fn feed(counted: &Counted, samples: &mut Samples) {
     for (name, leaf) in &*counted.leaves {
         match leaf {
             Leaf::Http(http, endpoint) => connections(name, endpoint, &http.stats(), samples),
+            Leaf::Sse(sse, endpoint) => connections(name, endpoint, &sse.stats().http, samples),
             Leaf::Stdio(stdio) => processes::feed(name, &stdio.stats(), samples),
         }
     }

@@ -6,6 +6,7 @@ use tidegate_service::{Call, Error, Reply, Upstream};
 use tidegate_session::{Account, ReplayLayer, ReplayParams, ResolveLayer, Store};
 use tidegate_telemetry::Telemetry;
 use tidegate_upstream_http::HttpUpstream;
+use tidegate_upstream_sse::SseUpstream;
 use tidegate_upstream_stdio::StdioUpstream;
 use tower::{Layer as _, Service, service_fn};
 
@@ -19,6 +20,8 @@ use crate::{
 pub(crate) enum Leaf {
     /// With the endpoint's name in metrics.
     Http(HttpUpstream, Arc<str>),
+    /// The same.
+    Sse(SseUpstream, Arc<str>),
     Stdio(StdioUpstream),
 }
 
@@ -56,6 +59,7 @@ fn route(route: &Route, shared: &Shared<'_>) -> Upstream {
             let http = http.clone();
             leaf(route, shared, service_fn(move |call| http.answer(call)))
         }
+        Leaf::Sse(sse, _) => leaf(route, shared, sse.clone()),
         Leaf::Stdio(stdio) => {
             let stdio = stdio.clone();
             leaf(route, shared, service_fn(move |call| stdio.answer(call)))
@@ -94,17 +98,18 @@ impl Leaf {
     /// The endpoint's name in metrics.
     pub(crate) fn endpoint(&self) -> &str {
         match self {
-            Self::Http(_, endpoint) => endpoint,
+            Self::Http(_, endpoint) | Self::Sse(_, endpoint) => endpoint,
             Self::Stdio(_) => "stdio",
         }
     }
 
     pub(crate) fn count_into(&self, census: &mut Census) {
         match self {
-            Self::Http(http, _) => {
-                let stats = http.stats();
-                census.leases += stats.calls.in_use + stats.streams.in_use;
-                census.idle_connections += stats.calls.idle + stats.streams.idle;
+            Self::Http(http, _) => count_connections(&http.stats(), census),
+            Self::Sse(sse, _) => {
+                let stats = sse.stats();
+                census.in_flight += stats.in_flight;
+                count_connections(&stats.http, census);
             }
             Self::Stdio(stdio) => census.in_flight += stdio.stats().in_flight,
         }
@@ -114,7 +119,13 @@ impl Leaf {
     pub(crate) async fn stop(&self) {
         match self {
             Self::Http(http, _) => http.stop().await,
+            Self::Sse(sse, _) => sse.stop().await,
             Self::Stdio(stdio) => stdio.stop().await,
         }
     }
+}
+
+fn count_connections(stats: &tidegate_upstream_http::Stats, census: &mut Census) {
+    census.leases += stats.calls.in_use + stats.streams.in_use;
+    census.idle_connections += stats.calls.idle + stats.streams.idle;
 }

@@ -77,6 +77,19 @@ impl Reporter {
                 let in_use = stats.calls.in_use + stats.streams.in_use;
                 json!({ "kind": "http", "connections_in_use": in_use })
             }
+            Leaf::Sse(sse, _) => {
+                let stats = sse.stats();
+                let in_use = stats.http.calls.in_use + stats.http.streams.in_use;
+                json!({
+                    "kind": "sse",
+                    "connections_in_use": in_use,
+                    "sessions": stats.streams,
+                    "stray_answers": stats.stray_answers,
+                    "stray_client_answers": stats.stray_client_answers,
+                    "notifications_dropped": stats.notifications_dropped,
+                    "requests_refused": stats.asks_refused,
+                })
+            }
             Leaf::Stdio(stdio) => {
                 let stats = stdio.stats();
                 let now = sharing_now(stdio);
@@ -102,7 +115,14 @@ impl Reporter {
     pub(crate) fn status(&self) -> String {
         let census = self.counted.census();
         let upstreams = self.upstreams(|name, leaf| match leaf {
-            Leaf::Http(http, _) => connections(&http.stats()),
+            Leaf::Http(http, _) => {
+                let stats = http.stats();
+                connections("http", stats.calls.in_use, &stats)
+            }
+            Leaf::Sse(sse, _) => {
+                let stats = sse.stats();
+                connections("sse", stats.in_flight, &stats.http)
+            }
             Leaf::Stdio(stdio) => processes(stdio, self.sharing(name)),
         });
         let report = json!({
@@ -223,16 +243,16 @@ fn last_lines(words: &str) -> Vec<&str> {
 }
 
 /// An upstream over HTTP. Calls and long streams have a pool each.
-fn connections(stats: &tidegate_upstream_http::Stats) -> Value {
+fn connections(kind: &str, in_flight: usize, stats: &tidegate_upstream_http::Stats) -> Value {
     let (calls, streams) = (&stats.calls, &stats.streams);
     json!({
-        "kind": "http",
+        "kind": kind,
         "connections": {
             "in_use": calls.in_use + streams.in_use,
             "idle": calls.idle + streams.idle,
             "max": calls.max + streams.max,
         },
-        "in_flight": calls.in_use,
+        "in_flight": in_flight,
         "waiting": calls.waiting + streams.waiting,
     })
 }

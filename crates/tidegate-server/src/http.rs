@@ -1,13 +1,14 @@
 //! One HTTP request: read it, call the edge, write the response.
 //!
 //! The three methods of the endpoint part ways here. `POST` carries messages of both eras; `GET`
-//! and `DELETE` exist only in the legacy one.
+//! and `DELETE` exist only in the legacy one. The paths of HTTP+SSE (2024-11-05) are for `pair`.
 
 mod batch;
 mod body;
 mod cors;
 mod error;
 mod guard;
+mod pair;
 mod post;
 mod read;
 mod stream;
@@ -31,7 +32,7 @@ use tidegate_protocol::{
     Era, Version,
     header::{LAST_EVENT_ID, MCP_PROTOCOL_VERSION, MCP_SESSION_ID},
 };
-use tidegate_service::{Body, Call, Cx, Operation, Upstream};
+use tidegate_service::{Body, Call, Cx, Operation, Tasks, Upstream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
@@ -39,7 +40,7 @@ pub use self::error::legacy_failure;
 
 pub(crate) use self::body::OutBody;
 pub(crate) use self::guard::Guard;
-use self::{error::Rejection, read::Budget, stream::Listening};
+use self::{error::Rejection, pair::Pairs, read::Budget, stream::Listening};
 use crate::{
     connection::Entered,
     listen::Intake,
@@ -59,6 +60,9 @@ struct Shared {
     counters: Arc<Counters>,
     places: Arc<Semaphore>,
     drain: CancellationToken,
+    pairs: Arc<Pairs>,
+    /// What must outlive a connection runs here: that of the listener.
+    tasks: Tasks,
 }
 
 impl Front {
@@ -71,6 +75,8 @@ impl Front {
             guard: Guard::new(&params, STRICTEST),
             budget: Budget::new(params.limits.body_budget, Arc::clone(&counters)),
             places: Arc::new(Semaphore::new(params.limits.max_connections)),
+            pairs: Arc::new(Pairs::new(&params.pairs)),
+            tasks: Tasks::default(),
             counters,
             drain,
             params,
@@ -82,8 +88,8 @@ impl Front {
         self.0.counters.snapshot()
     }
 
-    /// The same front, with the rules that hold for one listener's address.
-    pub(crate) fn for_listener(&self, address: SocketAddr) -> Arc<Self> {
+    /// The same front, with the rules that hold for one listener's address, and its tasks.
+    pub(crate) fn for_listener(&self, address: SocketAddr, tasks: &Tasks) -> Arc<Self> {
         let shared = &self.0;
         Arc::new(Self(Arc::new(Shared {
             edge: shared.edge.clone(),
@@ -93,6 +99,8 @@ impl Front {
             counters: Arc::clone(&shared.counters),
             places: Arc::clone(&shared.places),
             drain: shared.drain.clone(),
+            pairs: Arc::clone(&shared.pairs),
+            tasks: tasks.clone(),
         })))
     }
 
@@ -139,6 +147,9 @@ impl Front {
 
     async fn answer(&self, head: Parts, body: Incoming) -> Result<Response<OutBody>, Rejection> {
         self.0.guard.check(&head)?;
+        if let Some(at) = self.0.pairs.at(&head) {
+            return self.pair(at, head, body).await;
+        }
         match head.method {
             Method::POST => self.post(head, body).await,
             Method::GET => self.get(head).await,

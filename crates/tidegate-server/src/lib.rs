@@ -1,7 +1,7 @@
 //! Face clients: listeners, the HTTP front for both protocol eras, and the ops endpoints.
 //!
 //! One [`Front`] turns HTTP requests into [`Call`]s for the edge service and [`Reply`]s back into
-//! HTTP responses, for every protocol version at once. A [`Listener`] accepts connections for it,
+//! HTTP responses, for every protocol version at once, HTTP+SSE of 2024-11-05 included. A [`Listener`] accepts connections for it,
 //! HTTP/1.1 and HTTP/2 with prior knowledge on the same port, and bounds every wait on a client.
 //! [`observe`] answers health and metrics on a listener of its own and [`status`] tells an operator
 //! more over a Unix socket; neither can change anything.
@@ -46,6 +46,6 @@ pub mod status;
 pub use crate::{
     http::{Front, legacy_failure},
     listen::Listener,
-    params::{Limits, Params, Security, Timeouts},
+    params::{Limits, Pair, Params, Security, Timeouts},
     stats::{Refused, Stats},
 };

@@ -51,7 +51,7 @@ impl Listener {
     /// Starts accepting for `front`, until the front drains. The tasks end when the last
     /// connection has.
     pub fn serve(self, front: &Front, tasks: &Tasks) {
-        let front = front.for_listener(self.address);
+        let front = front.for_listener(self.address, tasks);
         let intake = front.intake();
         self.accept_with(intake, tasks, move |stream, tasks| {
             let front = Arc::clone(&front);

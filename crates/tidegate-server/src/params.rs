@@ -11,6 +11,20 @@ pub struct Params {
     pub timeouts: Timeouts,
     /// Who may ask.
     pub security: Security,
+    /// Where clients of HTTP+SSE (2024-11-05) are served.
+    pub pairs: Vec<Pair>,
+}
+
+/// The two paths of HTTP+SSE (2024-11-05), and the path of the endpoint that they stand for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pair {
+    /// The path that the calls are made for.
+    pub endpoint: String,
+    /// Where a client opens its stream with GET. May be `endpoint` too: a GET there that names
+    /// neither a session, nor a version, nor an event is one of an HTTP+SSE client.
+    pub stream: String,
+    /// Where it posts its messages.
+    pub messages: String,
 }
 
 /// Sizes in bytes, and counts.
@@ -35,6 +49,12 @@ pub struct Limits {
     pub max_depth: u16,
     /// The most members of a batch. Default 32.
     pub max_batch: usize,
+    /// HTTP+SSE: the most requests that one client may have unanswered. Default 128; more are
+    /// answered with an error on its stream.
+    pub max_pair_calls: usize,
+    /// HTTP+SSE: the most messages of one client that wait to be sent on, which they do while it
+    /// does not read. Default 64; more are answered with 503.
+    pub max_pair_waiting: usize,
 }
 
 /// Waits for a client.
@@ -53,6 +73,8 @@ pub struct Timeouts {
     pub write_stall: Duration,
     /// How long a stream may be silent before a comment keeps middleboxes awake. Default 15 s.
     pub comment: Duration,
+    /// HTTP+SSE: from opening the stream to `initialize`. Default 30 s.
+    pub initialize: Duration,
 }
 
 /// Who may ask. On a loopback listener only loopback names are served unless more are listed;
@@ -78,6 +100,8 @@ impl Default for Limits {
             body_budget: 256 << 20,
             max_depth: 64,
             max_batch: 32,
+            max_pair_calls: 128,
+            max_pair_waiting: 64,
         }
     }
 }
@@ -91,6 +115,7 @@ impl Default for Timeouts {
             keep_alive: Duration::from_secs(75),
             write_stall: Duration::from_secs(60),
             comment: Duration::from_secs(15),
+            initialize: Duration::from_secs(30),
         }
     }
 }

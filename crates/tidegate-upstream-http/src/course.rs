@@ -1,49 +1,30 @@
 //! The course of a call: one request out, its answer back.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{future::Future, sync::Arc};
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, Response, StatusCode, response};
+use http::{HeaderMap, Method, Request, StatusCode, response};
 use http_body_util::Full;
-use hyper::body::Incoming;
-use tidegate_pool::{Lease, Pool, Reason};
+use tidegate_http_client::{
+    Attempt, Client, Errand, Exchange, Fault, Lane, OpenStream,
+    answer::{self, Asked, Plan},
+    headers::{self, Purpose},
+};
 use tidegate_protocol::{Envelope, Era, Kind as MessageKind};
 use tidegate_service::{Body, Call, Error, EventStream, Operation, Reply, Session};
-use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
-use crate::{
-    answer::{self, Asked, Plan},
-    dial::{Dialer, Lane},
-    events::Events,
-    exchange::{Exchange, Limits},
-    fault::Fault,
-    headers::{self, Always, Purpose},
-    link::{HeadError, Link, Outgoing},
-    session,
-    stats::{Attempt, Counters, OpenStream},
-};
+use crate::{events::Events, session};
 
 /// What all clones of an upstream share.
 pub(crate) struct Core {
-    pub(crate) name: Arc<str>,
-    pub(crate) dialer: Arc<Dialer>,
-    pub(crate) always: Always,
-    /// Connections for calls.
-    pub(crate) calls: Pool<Box<Link>>,
-    /// Connections for streams without an end, so that they cannot starve calls.
-    pub(crate) streams: Pool<Box<Link>>,
-    pub(crate) counters: Arc<Counters>,
-    pub(crate) request_timeout: Duration,
-    pub(crate) idle_timeout: Duration,
+    pub(crate) client: Client,
     pub(crate) max_response: usize,
-    pub(crate) stopped: CancellationToken,
 }
 
 /// What is sent, and how the answer is to be read.
 struct Plea {
-    /// `None` once it has left, or if there is nothing to ask.
-    request: Option<Outgoing>,
+    /// Without a request if there is nothing to ask.
+    errand: Errand,
     asked: Asked,
     /// Whether it is a message that deserves an answer.
     is_request: bool,
@@ -51,10 +32,6 @@ struct Plea {
     in_session: bool,
     /// Where to keep the id that comes with the answer to `initialize`.
     unbound: Option<Session>,
-    /// Whether the answer is a stream that may be silent for long and has no end.
-    is_endless: bool,
-    /// The end of the caller's patience.
-    cap: Option<Instant>,
 }
 
 /// What the client gets to see of a response head.
@@ -77,7 +54,7 @@ impl Core {
         core: Arc<Self>,
         call: Call,
     ) -> impl Future<Output = Result<Reply, Error>> + Send + 'static {
-        let mut attempt = Attempt::new(Arc::clone(&core.counters));
+        let mut attempt = Attempt::new(Arc::clone(core.client.counters()));
         let mut plea = core.plead(call);
         async move {
             let answered = match &mut plea {
@@ -88,7 +65,7 @@ impl Core {
                 Ok((head, answer)) => Ok(core.reply(head, answer, attempt)),
                 Err(fault) => {
                     attempt.failed(fault.verdict().0);
-                    Err(fault.at(&core.name))
+                    Err(fault.at(core.client.name()))
                 }
             }
         }
@@ -97,8 +74,8 @@ impl Core {
     fn reply(&self, head: Head, answer: Answer, mut attempt: Attempt) -> Reply {
         let body = match answer {
             Answer::Events(exchange) => {
-                let open = OpenStream::new(Arc::clone(&self.counters));
-                let name = Arc::clone(&self.name);
+                let open = OpenStream::new(Arc::clone(self.client.counters()));
+                let name = Arc::clone(self.client.name());
                 let events = Events::new(exchange, self.max_response, attempt, name, open);
                 Body::Stream(EventStream::new(events))
             }
@@ -115,15 +92,11 @@ impl Core {
     }
 
     async fn exchange(&self, plea: &mut Plea) -> Result<(Head, Answer), Fault> {
-        if plea.request.is_none() {
+        if plea.errand.request.is_none() {
             // There is no session to end.
             return Ok((Head::default(), Answer::Empty));
         }
-        let (lease, response) = self.deliver(plea).await?;
-        let (parts, body) = response.into_parts();
-        let limits =
-            Limits { idle: (!plea.is_endless).then_some(self.idle_timeout), cap: plea.cap };
-        let exchange = Exchange::new(lease, body, limits);
+        let (parts, exchange) = self.client.send(&mut plea.errand).await?;
         let plan = match self.plan(&parts, plea) {
             Ok(plan) => plan,
             Err(fault) => {
@@ -151,7 +124,7 @@ impl Core {
         if let Some(session) = &plea.unbound
             && head.status.is_success()
         {
-            session::keep(session, &head.headers, &self.dialer.target().endpoint)?;
+            session::keep(session, &head.headers, &self.client.target().endpoint)?;
         }
         Ok(plan)
     }
@@ -191,15 +164,13 @@ impl Core {
     /// Makes the request.
     fn plead(&self, call: Call) -> Result<Plea, Fault> {
         let Call { operation, cx } = call;
-        let id = session::id_for(&cx, &self.dialer.target().endpoint)?;
+        let id = session::id_for(&cx, &self.client.target().endpoint)?;
         let mut plea = Plea {
-            request: None,
+            errand: Errand { request: None, lane: Lane::Calls, cap: cx.deadline },
             asked: Asked::Send,
             is_request: false,
             in_session: id.is_some(),
             unbound: None,
-            is_endless: false,
-            cap: cx.deadline,
         };
         let (method, purpose, bytes) = match operation {
             Operation::Send(envelope) => {
@@ -207,7 +178,8 @@ impl Core {
                 // Nothing else is special, so the method of most calls need not be decoded.
                 let is = |name| envelope.is_method(name);
                 match cx.era {
-                    Era::Modern => plea.is_endless = is("subscriptions/listen"),
+                    Era::Modern if is("subscriptions/listen") => plea.errand.lane = Lane::Streams,
+                    Era::Modern => (),
                     Era::Legacy if id.is_some() => (),
                     Era::Legacy => plea.unbound = cx.session.filter(|_| is("initialize")),
                 }
@@ -215,7 +187,7 @@ impl Core {
             }
             Operation::Listen { last_event_id } => {
                 plea.asked = Asked::Listen;
-                plea.is_endless = true;
+                plea.errand.lane = Lane::Streams;
                 (Method::GET, Purpose::Listen(last_event_id), Bytes::new())
             }
             Operation::EndSession if id.is_none() => return Ok(plea),
@@ -225,80 +197,12 @@ impl Core {
             }
         };
         let mut headers = cx.headers;
-        self.always.add_to(&mut headers, purpose, id);
+        self.client.always().add_to(&mut headers, purpose, id);
         let mut request = Request::new(Full::new(bytes));
         *request.method_mut() = method;
-        *request.uri_mut() = self.dialer.target().path.clone();
+        *request.uri_mut() = self.client.target().path.clone();
         *request.headers_mut() = headers;
-        plea.request = Some(request);
+        plea.errand.request = Some(request);
         Ok(plea)
-    }
-
-    /// Sends a request exactly once and waits for the head of its response.
-    ///
-    /// A kept connection that turns out to be closed before anything was written is replaced by a
-    /// new one. That is not a second attempt: the server has seen nothing.
-    async fn deliver(
-        &self,
-        plea: &mut Plea,
-    ) -> Result<(Lease<Box<Link>>, Response<Incoming>), Fault> {
-        let (lane, pool) = match plea.is_endless {
-            true => (Lane::Streams, &self.streams),
-            false => (Lane::Calls, &self.calls),
-        };
-        let mut lease = pool.checkout_within(plea.cap).await.map_err(Fault::Busy)?;
-        let mut start = lease.taken_at();
-        if plea.cap.is_some_and(|cap| cap <= start) {
-            return Err(Fault::TooLate);
-        }
-        if let Some(reason) = lease.item().and_then(|link| link.expired(start)) {
-            lease.close(reason);
-        }
-        if lease.item().is_none() {
-            start = self.dial_into(lane, &mut lease, plea.cap).await?;
-        }
-        loop {
-            let deadline = start + self.request_timeout;
-            let deadline = plea.cap.map_or(deadline, |cap| cap.min(deadline));
-            let (Some(link), Some(request)) = (lease.item(), plea.request.take()) else {
-                return Err(Fault::Unsent);
-            };
-            let is_new = link.is_new();
-            let fault = match link.exchange(request, deadline).await {
-                Ok(response) => return Ok((lease, response)),
-                Err(HeadError::Unsent(returned)) if !is_new => {
-                    lease.close(Reason::Broken);
-                    plea.request = Some(*returned);
-                    start = self.dial_into(lane, &mut lease, plea.cap).await?;
-                    continue;
-                }
-                Err(HeadError::Unsent(_)) => Fault::Unsent,
-                Err(HeadError::TimedOut) => {
-                    Fault::HeadTimeout(deadline.saturating_duration_since(start))
-                }
-                Err(HeadError::Failed(fault)) => fault,
-            };
-            lease.retire(Reason::Broken);
-            return Err(fault);
-        }
-    }
-
-    /// Makes a connection for a lease; says when it was ready.
-    async fn dial_into(
-        &self,
-        lane: Lane,
-        lease: &mut Lease<Box<Link>>,
-        cap: Option<Instant>,
-    ) -> Result<Instant, Fault> {
-        // Rare and large, so it does not ride along in the future of every call.
-        let link = Box::pin(self.dialer.dial(lane, cap)).await?;
-        lease.fill(Box::new(link));
-        Ok(Instant::now())
-    }
-}
-
-impl Drop for Core {
-    fn drop(&mut self) {
-        self.stopped.cancel();
     }
 }

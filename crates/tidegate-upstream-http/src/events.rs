@@ -7,14 +7,9 @@ use std::{
 };
 
 use futures_core::Stream;
+use tidegate_http_client::{Attempt, Exchange, Fault, OpenStream};
 use tidegate_protocol::sse;
 use tidegate_service::{Error, Frame};
-
-use crate::{
-    exchange::Exchange,
-    fault::Fault,
-    stats::{Attempt, OpenStream},
-};
 
 /// Events as the server framed them, each as soon as it is complete.
 ///

@@ -30,34 +30,15 @@
 //! # Ok(()) }
 //! ```
 //!
-//! The map, inward: `upstream` is the service and `course` what a call goes through; `params` says
-//! where to; `session` and `headers` what goes along; `dial` makes a connection, `sharing` knows
-//! those that others use too, and `link` uses one, alone or shared, with `relay` for its wakes,
-//! `timer` for its deadlines and `io` for its bytes; `keep` looks after those that nobody uses. Outward:
-//! `answer` decides what a head means, `exchange` reads the body, `events` cuts it; `fault` says
-//! what went wrong and `stats` counts.
+//! The map: `upstream` is the service and `course` what a call goes through; `session` is what the
+//! server keeps, `events` the stream it answers with. Connections and what crosses them are in
+//! [`tidegate_http_client`].
 
-mod answer;
 mod course;
-mod dial;
 mod events;
-mod exchange;
-mod fault;
-mod headers;
-mod io;
-mod keep;
-mod link;
-mod params;
-mod relay;
 mod session;
-mod sharing;
-mod stats;
-mod timer;
 mod upstream;
 
-pub use crate::{
-    params::{Http2, Params, SetupError},
-    session::UpstreamSession,
-    stats::{Attempts, Stats},
-    upstream::HttpUpstream,
-};
+pub use tidegate_http_client::{Attempts, Http2, Params, SetupError, Stats};
+
+pub use crate::{session::UpstreamSession, upstream::HttpUpstream};

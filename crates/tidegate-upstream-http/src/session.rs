@@ -6,11 +6,10 @@
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderValue};
+use tidegate_http_client::Fault;
 use tidegate_protocol::{Era, header::MCP_SESSION_ID};
 use tidegate_service::{Cx, Session};
 use tracing::debug;
-
-use crate::fault::Fault;
 
 /// What an [`crate::HttpUpstream`] hangs on a legacy session with [`Session::bind`].
 #[derive(Debug)]

@@ -3,21 +3,16 @@
 use std::{
     fmt,
     future::Future,
-    num::NonZeroU32,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
 };
 
-use tidegate_pool::Pool;
-use tidegate_service::{Call, Error, OnError, Reply, Tasks};
-use tokio_util::sync::CancellationToken;
+use tidegate_http_client::{Client, Params, SetupError, Stats};
+use tidegate_service::{Call, Error, Reply, Tasks};
 use tower::Service;
 
-use crate::{
-    Params, SetupError, Stats, course::Core, dial::Dialer, headers::Always, keep, params::Target,
-    stats::Counters,
-};
+use crate::course::Core;
 
 /// An MCP server over Streamable HTTP. Clones share its connections.
 #[derive(Clone)]
@@ -38,39 +33,8 @@ impl HttpUpstream {
     ///
     /// Outside a tokio runtime.
     pub fn new(params: Params, tasks: Tasks) -> Result<Self, SetupError> {
-        let target = Target::read(&params.url)?;
-        let max = u32::try_from(params.max_connections).ok().and_then(NonZeroU32::new);
-        let max = max.ok_or(SetupError::NoConnections)?;
-        let limits = tidegate_pool::Params {
-            max_waiting: params.max_waiting,
-            acquire_timeout: params.acquire_timeout,
-            idle_timeout: Some(params.pool_idle),
-            max_lifetime: params.max_lifetime,
-            max_uses: params.max_uses,
-            min_idle: params.min_idle,
-            ..tidegate_pool::Params::new(max)
-        };
-        let calls = Pool::new(limits);
-        // A stream takes its place for good, so there is nothing to wait for.
-        let streams = Pool::new(tidegate_pool::Params { max_waiting: 0, min_idle: 0, ..limits });
-        let counters = Arc::new(Counters::default());
-        let (target_of_dialer, told) = (target.clone(), Arc::clone(&counters));
-        let dialer = Arc::new(Dialer::new(&params, target_of_dialer, told, tasks.clone())?);
-        let (pools, stopped) = ([calls.clone(), streams.clone()], CancellationToken::new());
-        let keep = keep::look_after(pools, &dialer, &params, stopped.clone(), tasks.clone());
-        tasks.spawn("upstream-http-connections", OnError::Log, keep);
-        Ok(Self(Arc::new(Core {
-            calls,
-            streams,
-            always: Always { host: target.authority, configured: params.headers.clone() },
-            dialer,
-            name: params.name,
-            counters,
-            request_timeout: params.request_timeout,
-            idle_timeout: params.idle_timeout,
-            max_response: params.max_response,
-            stopped,
-        })))
+        let client = Client::new(&params, tasks)?;
+        Ok(Self(Arc::new(Core { client, max_response: params.max_response })))
     }
 
     /// Answers one call. What the service does, with one allocation per call less for those who
@@ -85,11 +49,7 @@ impl HttpUpstream {
 
     /// What the upstream has open and has done.
     pub fn stats(&self) -> Stats {
-        Stats {
-            calls: self.0.calls.stats(),
-            streams: self.0.streams.stats(),
-            ..self.0.counters.snapshot()
-        }
+        self.0.client.stats()
     }
 
     /// Refuses calls from now on, closes idle connections, and waits for the calls and streams that
@@ -99,11 +59,7 @@ impl HttpUpstream {
     ///
     /// The refusal stands even if the wait is dropped; waiting again resumes it.
     pub async fn stop(&self) {
-        self.0.stopped.cancel();
-        self.0.calls.close();
-        self.0.streams.close();
-        self.0.calls.drained().await;
-        self.0.streams.drained().await;
+        self.0.client.stop().await;
     }
 }
 
@@ -123,7 +79,7 @@ impl Service<Call> for HttpUpstream {
 
 impl fmt::Debug for HttpUpstream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("HttpUpstream").field("name", &self.0.name).finish_non_exhaustive()
+        f.debug_struct("HttpUpstream").field("name", self.0.client.name()).finish_non_exhaustive()
     }
 }
 

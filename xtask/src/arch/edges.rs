@@ -21,8 +21,8 @@ const SIBLINGS: [&str; 15] = [
     "tidegate-upstream-stdio",
 ];
 
-/// Siblings that lease expensive things.
-const POOLED: [&str; 2] = ["tidegate-upstream-http", "tidegate-upstream-sse"];
+/// Siblings that reach their server over HTTP.
+const OVER_HTTP: [&str; 2] = ["tidegate-upstream-http", "tidegate-upstream-sse"];
 
 /// Packages that only check the others, so they may know anything.
 const FREE: [&str; 3] = ["tidegate-benches", "tidegate-tests", "xtask"];
@@ -91,7 +91,10 @@ fn allowed(name: &str) -> Option<Vec<&'static str>> {
             vec!["tidegate-gateway", "tidegate-config", "tidegate-demo", "tidegate-tape"]
         }
         "tidegate" => vec!["tidegate-cli"],
-        pooled if POOLED.contains(&pooled) => [&SEAM[..], &["tidegate-pool"]].concat(),
+        "tidegate-http-client" => [&SEAM[..], &["tidegate-pool"]].concat(),
+        over_http if OVER_HTTP.contains(&over_http) => {
+            [&SEAM[..], &["tidegate-http-client", "tidegate-pool"]].concat()
+        }
         sibling if SIBLINGS.contains(&sibling) => SEAM.to_vec(),
         _ => return None,
     };
@@ -122,7 +125,9 @@ mod tests {
     fn edges_of_the_table_pass() {
         for (from, to) in [
             ("tidegate-service", "tidegate-protocol"),
-            ("tidegate-upstream-http", "tidegate-pool"),
+            ("tidegate-upstream-http", "tidegate-http-client"),
+            ("tidegate-upstream-sse", "tidegate-http-client"),
+            ("tidegate-http-client", "tidegate-pool"),
             ("tidegate-upstream-stdio", "tidegate-pool"),
             ("tidegate-upstream-stdio", "tidegate-process"),
             ("tidegate-process", "tidegate-preexec"),
@@ -146,6 +151,9 @@ mod tests {
             ("tidegate-gateway", "tidegate-demo"),
             ("tidegate", "tidegate-gateway"),
             ("tidegate-upstream-http", "tidegate-process"),
+            ("tidegate-upstream-sse", "tidegate-upstream-http"),
+            ("tidegate-upstream-stdio", "tidegate-http-client"),
+            ("tidegate-http-client", "tidegate-upstream-http"),
             ("tidegate-cli", "tidegate-process"),
             ("tidegate-upstream-stdio", "tidegate-preexec"),
         ] {

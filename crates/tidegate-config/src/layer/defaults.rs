@@ -4,7 +4,7 @@ use std::thread;
 
 use figment::{
     Figment,
-    value::{Dict, Value},
+    value::{Dict, Tag, Value},
 };
 
 use super::Notation;
@@ -75,6 +75,7 @@ pub(super) fn complete_routes(root: &mut Value) {
     let defaults = parse(include_str!("../route-defaults.yaml"));
     for route in routes {
         let Value::Dict(_, route) = route else { continue };
+        complete_sse(route);
         fill_in(route, &defaults);
     }
 }
@@ -85,6 +86,28 @@ fn fill_in(given: &mut Dict, defaults: &Dict) {
             (None, _) => drop(given.insert(name.clone(), default.clone())),
             (Some(Value::Dict(_, given)), Value::Dict(_, defaults)) => fill_in(given, defaults),
             (Some(_), _) => (),
+        }
+    }
+}
+
+/// Without paths of their own, they are below that of the route.
+fn complete_sse(route: &mut Dict) {
+    let base = route.get("match").and_then(|found| match found.as_dict()?.get("path")? {
+        Value::String(tag, path) => Some((*tag, path.trim_end_matches('/').to_owned())),
+        _ => None,
+    });
+    let Some(sse) = route.get_mut("sse") else { return };
+    match sse {
+        Value::Bool(tag, true) => *sse = Value::Dict(*tag, Dict::new()),
+        Value::Bool(tag, false) => *sse = Value::String(*tag, "off".to_owned()),
+        _ => (),
+    }
+    if let (Value::Dict(_, sse), Some((tag, base))) = (sse, base) {
+        // A reference is filled in only where it is known to stand in a file.
+        let tag = if base.contains("${") { tag } else { Tag::Default };
+        for (name, last) in [("path", "sse"), ("messages", "messages")] {
+            let path = || Value::String(tag, format!("{base}/{last}"));
+            sse.entry(name.to_owned()).or_insert_with(path);
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::Secret;
 pub enum Upstream {
     /// A child process that speaks over its stdin and stdout.
     Stdio(StdioUpstream),
-    /// A server that speaks Streamable HTTP.
+    /// A server that speaks HTTP.
     Http(HttpUpstream),
 }
 
@@ -112,11 +112,23 @@ pub enum Http2 {
     Always,
 }
 
+/// Which transport an HTTP server speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// Streamable HTTP, since 2025-03-26.
+    Http,
+    /// HTTP+SSE of 2024-11-05.
+    Sse,
+}
+
 /// How to reach and treat an HTTP server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpUpstream {
     /// Absolute `http` or `https` URL with a host, without credentials and fragment.
     pub url: Uri,
+    /// What is spoken there; with [`Transport::Sse`] the URL is where streams are opened. Default
+    /// [`Transport::Http`].
+    pub transport: Transport,
     /// For connecting, TLS included. Default 2 s.
     pub connect_timeout: Duration,
     /// From sending a request to the first byte of the answer. Default 5 min.

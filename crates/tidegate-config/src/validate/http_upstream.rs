@@ -1,4 +1,4 @@
-//! A Streamable HTTP server: URL, certificates, headers.
+//! A server over HTTP: URL, certificates, headers.
 
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 
@@ -9,7 +9,7 @@ use super::{
 use crate::{
     decode::{Field, Text},
     layer::{MAX_FILE, read_text, reason},
-    model::{Http2, HttpUpstream},
+    model::{Http2, HttpUpstream, Transport},
     problem::Mismatch,
     raw::{Named, RawHttp},
 };
@@ -55,6 +55,8 @@ pub(super) fn check(
             Mismatch::new("`http.url` is set too", "keep one of `url` and `http.url`"),
         ),
     };
+    let choices = [("http", Transport::Http), ("sse", Transport::Sse)];
+    let transport = section.choice("transport", raw.transport, "not a transport", &choices);
     let ca_pem = certificates(&section, raw.ca_file);
     let headers = headers(&section, raw.headers);
     let connect_timeout = section.duration("connect_timeout", raw.connect_timeout, Zero::Refused);
@@ -80,6 +82,7 @@ pub(super) fn check(
     let max_response = section.size("max_response", raw.max_response, 1024..=1 << 30);
     Some(HttpUpstream {
         url: url?,
+        transport: transport?,
         connect_timeout: connect_timeout?,
         request_timeout: request_timeout?,
         idle_timeout: idle_timeout?,

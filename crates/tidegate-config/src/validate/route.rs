@@ -4,9 +4,9 @@ use super::section::{Section, Zero};
 use crate::{
     decode::{Context, Field, Text, Toggle},
     key::Key,
-    model::{Forward, Replay, ReplayMode, Route},
+    model::{Forward, Replay, ReplayMode, Route, SsePaths},
     problem::{Mismatch, closest},
-    raw::{List, RawForward, RawMatch, RawRoute},
+    raw::{List, RawForward, RawMatch, RawRoute, RawSse},
     units,
 };
 
@@ -28,19 +28,52 @@ pub(super) fn routes(
         return missing(context, &key, names.as_deref()?);
     }
     let mut seen: Vec<(Key, String)> = Vec::new();
+    let mut pairs = Vec::new();
     let mut routes = Some(Vec::new());
     for (index, field) in raw.into_iter().enumerate() {
         let section = Section::new(context, key.item(index));
-        let route = field
-            .optional()
-            .flatten()
-            .and_then(|raw| route(&section, raw, names.as_deref(), &mut seen));
+        let route = field.optional().flatten().and_then(|mut raw| {
+            pairs.push((index, std::mem::take(&mut raw.sse)));
+            route(&section, raw, names.as_deref(), &mut seen)
+        });
         match (route, &mut routes) {
             (Some(route), Some(routes)) => routes.push(route),
             _ => routes = None,
         }
     }
+    // After all paths of routes are known, which come first.
+    for (index, field) in pairs {
+        let section = Section::new(context, key.item(index).child("sse"));
+        let own = key.item(index).child("match").child("path");
+        let pair = sse(&section, field, &own, &mut seen);
+        match (pair, routes.as_mut().and_then(|routes| routes.get_mut(index))) {
+            (Some(pair), Some(route)) => route.sse = pair,
+            (Some(_), None) => (),
+            (None, _) => routes = None,
+        }
+    }
     routes
+}
+
+/// `own` is the key of the route's path, which the stream may have too.
+fn sse(
+    section: &Section<'_>,
+    field: Field<Option<RawSse>>,
+    own: &Key,
+    seen: &mut Vec<(Key, String)>,
+) -> Option<Option<SsePaths>> {
+    let Some(RawSse { path: stream, messages }) = field.optional()?.flatten() else {
+        return Some(None);
+    };
+    let shares = |stream: &str| seen.iter().any(|(key, path)| key == own && path == stream);
+    let stream = match section.text("path", stream, PATH_HELP) {
+        Some(stream) if shares(&stream) => Some(stream),
+        Some(stream) => free_path(section, "path", stream, seen),
+        None => None,
+    };
+    let messages = section.text("messages", messages, PATH_HELP);
+    let messages = messages.and_then(|path| free_path(section, "messages", path, seen));
+    Some(Some(SsePaths { path: stream?, messages: messages? }))
 }
 
 /// One log must fit into what all have, or its limit could never be reached.
@@ -94,7 +127,7 @@ fn route(
         max_bytes: max_bytes?,
         prime_after: prime_after?,
     };
-    Some(Route { path: path?, upstream: upstream?, forward: forward?, replay })
+    Some(Route { path: path?, upstream: upstream?, sse: None, forward: forward?, replay })
 }
 
 fn path(
@@ -103,15 +136,25 @@ fn path(
     seen: &mut Vec<(Key, String)>,
 ) -> Option<String> {
     let path = section.text("path", field, PATH_HELP)?;
+    free_path(section, "path", path, seen)
+}
+
+/// A path that is sound and nobody else's.
+fn free_path(
+    section: &Section<'_>,
+    name: &str,
+    path: String,
+    seen: &mut Vec<(Key, String)>,
+) -> Option<String> {
     if let Err(mismatch) = check_path(&path) {
-        return section.refuse("path", mismatch);
+        return section.refuse(name, mismatch);
     }
     if let Some((first, _)) = seen.iter().find(|(_, other)| *other == path) {
         let what = format!("the path is taken by {first}");
         let help = "paths match exactly, so each leads to one upstream; change or remove one";
-        return section.refuse("path", Mismatch::new(what, help));
+        return section.refuse(name, Mismatch::new(what, help));
     }
-    seen.push((section.key.child("path"), path.clone()));
+    seen.push((section.key.child(name), path.clone()));
     Some(path)
 }
 

@@ -6,7 +6,8 @@ use std::{collections::BTreeMap, num::NonZeroU32, path::PathBuf, time::Duration}
 use http::{HeaderMap, HeaderValue};
 use tidegate_config::{
     Config, Forward, Http2, HttpUpstream, Limits, Listener, Log, LogFormat, Ops, Processes, Replay,
-    ReplayMode, Rlimits, Route, Secret, Security, Sharing, StdioUpstream, Timeouts, Upstream,
+    ReplayMode, Rlimits, Route, Secret, Security, Sharing, SsePaths, StdioUpstream, Timeouts,
+    Transport, Upstream,
 };
 
 use crate::world::{PEM, World};
@@ -70,6 +71,7 @@ upstreams:
   remote:
     http:
       url: https://mcp.example/mcp?tenant=a
+      transport: sse
       connect_timeout: 41s
       request_timeout: 42s
       idle_timeout: 43s
@@ -87,13 +89,18 @@ upstreams:
 routes:
   - match: { path: /child }
     upstream: child
+    sse: true
     forward: { authorization: true }
     replay: on
     replay_window: 51s
     replay_max_events: 52
     replay_max_bytes: 53KiB
     replay_prime_after: 0s
-  - { match: { path: /remote }, upstream: remote, forward: { cookies: true }, replay: off }
+  - match: { path: /remote }
+    upstream: remote
+    sse: { path: /remote, messages: /inbox }
+    forward: { cookies: true }
+    replay: off
 log: { level: "warn,hyper=off", format: json }
 "#;
 
@@ -148,6 +155,7 @@ fn expected_remote() -> HttpUpstream {
     headers.insert("x-token", HeaderValue::from_static("Bearer s3cret"));
     HttpUpstream {
         url: "https://mcp.example/mcp?tenant=a".parse().unwrap(),
+        transport: Transport::Sse,
         connect_timeout: seconds(41),
         request_timeout: seconds(42),
         idle_timeout: seconds(43),
@@ -177,9 +185,13 @@ const REPLAY: Replay = Replay {
 fn expected(world: &World) -> Config {
     let seconds = Duration::from_secs;
     let address = |text: &str| text.parse().unwrap();
-    let route = |name: &str, forward, replay| Route {
+    let sse = |path: &str, messages: &str| {
+        Some(SsePaths { path: path.to_owned(), messages: messages.to_owned() })
+    };
+    let route = |name: &str, sse, forward, replay| Route {
         path: format!("/{name}"),
         upstream: name.to_owned(),
+        sse,
         forward,
         replay,
     };
@@ -229,8 +241,18 @@ fn expected(world: &World) -> Config {
             ("remote".to_owned(), Upstream::Http(expected_remote())),
         ]),
         routes: vec![
-            route("child", Forward { authorization: true, cookies: false }, replay),
-            route("remote", Forward { authorization: false, cookies: true }, off),
+            route(
+                "child",
+                sse("/child/sse", "/child/messages"),
+                Forward { authorization: true, cookies: false },
+                replay,
+            ),
+            route(
+                "remote",
+                sse("/remote", "/inbox"),
+                Forward { authorization: false, cookies: true },
+                off,
+            ),
         ],
         log: Log { level: "warn,hyper=off".to_owned(), format: LogFormat::Json },
     }
@@ -303,6 +325,7 @@ fn defaults() {
         [Route {
             path: "/mcp".to_owned(),
             upstream: "default".to_owned(),
+            sse: None,
             forward: Forward::default(),
             replay: REPLAY
         }]
@@ -311,6 +334,7 @@ fn defaults() {
         config.upstreams["default"],
         Upstream::Http(HttpUpstream {
             url: "http://127.0.0.1:9/mcp".parse().unwrap(),
+            transport: Transport::Http,
             connect_timeout: seconds(2),
             request_timeout: seconds(300),
             idle_timeout: seconds(300),

@@ -6,5 +6,6 @@ mod layers;
 mod notations;
 mod refused;
 mod shown;
+mod sse;
 mod state;
 mod world;

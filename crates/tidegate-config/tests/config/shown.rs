@@ -43,6 +43,7 @@ upstreams:
   search:
     url: http://127.0.0.1:9/mcp  # t.yaml:4
     http:
+      transport: http  # default
       connect_timeout: 2s  # default
       request_timeout: 5m  # default
       idle_timeout: 5m  # default
@@ -63,6 +64,7 @@ routes:
   - match:
       path: /s  # t.yaml:17
     upstream: search  # t.yaml:18
+    sse: off  # default
     forward:
       authorization: false  # default
       cookies: false  # default
@@ -74,11 +76,14 @@ routes:
   - match:
       path: /c  # t.yaml:19
     upstream: child  # t.yaml:20
+    sse:
+      path: /c/sse  # default
+      messages: /in  # t.yaml:21
     forward:
       authorization: false  # default
-      cookies: true  # t.yaml:21
+      cookies: true  # t.yaml:22
     replay: auto  # default
-    replay_window: 20s  # t.yaml:22
+    replay_window: 20s  # t.yaml:23
     replay_max_events: 1000  # default
     replay_max_bytes: 4MiB  # default
     replay_prime_after: 1s  # default
@@ -132,6 +137,7 @@ routes:
     upstream: search
   - match: { path: /c }
     upstream: child
+    sse: { messages: /in }
     forward: { cookies: true }
     replay_window: 20s
 ",

@@ -1,7 +1,7 @@
 //! The server's parameters.
 
-use tidegate_config::Config;
-use tidegate_server::{Limits, Params, Security, Timeouts};
+use tidegate_config::{Config, Route};
+use tidegate_server::{Limits, Pair, Params, Security, Timeouts};
 
 pub(crate) fn server(config: &Config) -> Params {
     let (limits, timeouts) = (&config.limits, &config.timeouts);
@@ -16,6 +16,7 @@ pub(crate) fn server(config: &Config) -> Params {
             body_budget: limits.body_budget,
             max_depth: u16::try_from(limits.max_depth).unwrap_or(u16::MAX),
             max_batch: limits.max_batch,
+            ..Limits::default()
         },
         timeouts: Timeouts {
             first_byte: timeouts.first_byte,
@@ -26,7 +27,16 @@ pub(crate) fn server(config: &Config) -> Params {
             ..Timeouts::default()
         },
         security: security(config),
+        pairs: config.routes.iter().filter_map(pair).collect(),
     }
+}
+
+fn pair(route: &Route) -> Option<Pair> {
+    route.sse.as_ref().map(|sse| Pair {
+        endpoint: route.path.clone(),
+        stream: sse.path.clone(),
+        messages: sse.messages.clone(),
+    })
 }
 
 pub(crate) fn security(config: &Config) -> Security {

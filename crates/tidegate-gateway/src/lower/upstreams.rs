@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use tidegate_config::{Config, Replay, ReplayMode, Upstream as Configured};
+use tidegate_config::{Config, Replay, ReplayMode, Transport, Upstream as Configured};
 use tidegate_process::Spawner;
 use tidegate_server::legacy_failure;
 use tidegate_service::Tasks;
 use tidegate_session::{LogLimits, ReplayParams};
 use tidegate_upstream_http::{Http2, HttpUpstream};
+use tidegate_upstream_sse::SseUpstream;
 use tidegate_upstream_stdio::{Rlimits, Sharing, StdioUpstream};
 
 use crate::{
@@ -30,9 +31,14 @@ pub(crate) fn leaves(
             let leaf = match upstream {
                 Configured::Http(http) => {
                     let endpoint = http.url.authority().map_or("", |host| host.as_str());
-                    let http = HttpUpstream::new(http_params(&key, http), tasks.clone())
-                        .map_err(|source| StartError::Upstream { name: name.clone(), source })?;
-                    Leaf::Http(http, endpoint.into())
+                    let (params, tasks) = (http_params(&key, http), tasks.clone());
+                    let leaf = match http.transport {
+                        Transport::Http => HttpUpstream::new(params, tasks)
+                            .map(|upstream| Leaf::Http(upstream, endpoint.into())),
+                        Transport::Sse => SseUpstream::new(params, tasks)
+                            .map(|upstream| Leaf::Sse(upstream, endpoint.into())),
+                    };
+                    leaf.map_err(|source| StartError::Upstream { name: name.clone(), source })?
                 }
                 Configured::Stdio(stdio) => {
                     let params = stdio_params(&key, stdio);
@@ -75,7 +81,7 @@ pub(crate) fn routes(
 /// Who has no event ids of its own is given ours, unless the route says otherwise.
 fn replay_params(replay: &Replay, leaf: &Leaf) -> Option<ReplayParams> {
     let is_wanted = match (replay.mode, leaf) {
-        (ReplayMode::On, _) | (ReplayMode::Auto, Leaf::Stdio(_)) => true,
+        (ReplayMode::On, _) | (ReplayMode::Auto, Leaf::Stdio(_) | Leaf::Sse(..)) => true,
         (ReplayMode::Off, _) | (ReplayMode::Auto, Leaf::Http(..)) => false,
     };
     is_wanted.then_some(ReplayParams {

@@ -214,6 +214,7 @@ mod tests {
         body_idle: Duration::from_secs(1),
         keep_alive: Duration::from_secs(75),
         write_stall: Duration::from_secs(60),
+        initialize: Duration::ZERO,
         comment: Duration::from_secs(15),
     };
 

@@ -19,6 +19,7 @@ use crate::stats::Refused;
 /// Seconds after which a client may try again what was refused for lack of room.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
 const ALLOW: HeaderValue = HeaderValue::from_static("POST");
+const ALLOW_GET: HeaderValue = HeaderValue::from_static("GET");
 
 /// A refusal on its way to the client.
 #[derive(Debug)]
@@ -28,6 +29,8 @@ pub(crate) struct Rejection {
     /// Set where the request never became a call.
     pub(super) reason: Option<Refused>,
     may_retry: bool,
+    /// What `Allow` says with a 405.
+    allow: HeaderValue,
     /// Boxed, since a refusal is the rare case of many results.
     said: Box<Said>,
 }
@@ -48,6 +51,7 @@ impl Rejection {
             code: code::INVALID_REQUEST,
             reason: Some(reason),
             may_retry: false,
+            allow: ALLOW,
             said: Box::new(Said { message: Cow::Borrowed(message), ..Said::default() }),
         }
     }
@@ -58,6 +62,19 @@ impl Rejection {
             Refused::Negotiation,
             "this endpoint takes POST; GET and DELETE need a legacy session",
         )
+    }
+
+    /// Another method than GET where an HTTP+SSE client opens its stream.
+    pub(super) fn only_get() -> Self {
+        let message = "this path takes GET, which opens the stream of HTTP+SSE (2024-11-05)";
+        let status = StatusCode::METHOD_NOT_ALLOWED;
+        Self { allow: ALLOW_GET, ..Self::invalid(status, Refused::Negotiation, message) }
+    }
+
+    /// Another method than POST where an HTTP+SSE client posts its messages.
+    pub(super) fn only_post() -> Self {
+        let message = "this path takes POST, which brings the messages of HTTP+SSE (2024-11-05)";
+        Self::invalid(StatusCode::METHOD_NOT_ALLOWED, Refused::Negotiation, message)
     }
 
     pub(super) fn overloaded(message: &'static str) -> Self {
@@ -72,6 +89,7 @@ impl Rejection {
             code: code::INTERNAL_ERROR,
             reason: None,
             may_retry: false,
+            allow: ALLOW,
             said: Box::new(Said {
                 message: "the proxy failed on this request".into(),
                 ..Said::default()
@@ -86,6 +104,7 @@ impl Rejection {
             code: error.code(),
             reason: Some(Refused::Message),
             may_retry: false,
+            allow: ALLOW,
             said: Box::new(Said { message, data: None, id: error.id.clone() }),
         }
     }
@@ -96,6 +115,7 @@ impl Rejection {
             code: refusal.code,
             reason: Some(Refused::Message),
             may_retry: false,
+            allow: ALLOW,
             said: Box::new(Said { message: refusal.message, data: refusal.data, id }),
         }
     }
@@ -110,6 +130,7 @@ impl Rejection {
             code,
             reason: None,
             may_retry: status == StatusCode::SERVICE_UNAVAILABLE,
+            allow: ALLOW,
             said: Box::new(Said { message, data: Some(data(error)), id }),
         }
     }
@@ -126,7 +147,7 @@ impl Rejection {
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, JSON);
         if self.status == StatusCode::METHOD_NOT_ALLOWED {
-            headers.insert(header::ALLOW, ALLOW);
+            headers.insert(header::ALLOW, self.allow.clone());
         }
         if self.may_retry {
             headers.insert(header::RETRY_AFTER, RETRY_AFTER);

@@ -64,8 +64,8 @@ impl Drop for Held {
     }
 }
 
-/// Checks the headers of a POST.
-pub(super) fn negotiable(headers: &HeaderMap) -> Result<(), Rejection> {
+/// Checks what the headers of a POST say about its body.
+pub(super) fn readable(headers: &HeaderMap) -> Result<(), Rejection> {
     let content_type = headers.get(header::CONTENT_TYPE);
     if !content_type.is_some_and(is_json) {
         return Err(Rejection::invalid(
@@ -81,6 +81,12 @@ pub(super) fn negotiable(headers: &HeaderMap) -> Result<(), Rejection> {
             "a compressed body is not accepted; send it without Content-Encoding",
         ));
     }
+    Ok(())
+}
+
+/// Checks the headers of a POST.
+pub(super) fn negotiable(headers: &HeaderMap) -> Result<(), Rejection> {
+    readable(headers)?;
     // What every SDK sends; only other spellings are worth a closer look.
     if headers.get(header::ACCEPT).is_some_and(|value| value == BOTH)
         || accepts(headers, "application/json") && accepts(headers, "text/event-stream")

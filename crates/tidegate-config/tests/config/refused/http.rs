@@ -117,6 +117,7 @@ fn bounds_of_a_url() {
       max_connection_age: 1
       max_connection_requests: 0
       http2: alway
+      transport: ssl
 ",
         &[
             "t.yaml:6:20: upstreams.a.http.max_waiting: it is too large; found `1000001`",
@@ -132,6 +133,8 @@ fn bounds_of_a_url() {
             "write 1 to 1000000000000; or off",
             "t.yaml:12:14: upstreams.a.http.http2: not a use of HTTP/2; found `alway`",
             "did you mean always? write off, auto or always",
+            "t.yaml:13:18: upstreams.a.http.transport: not a transport; found `ssl`",
+            "did you mean sse? write http or sse",
         ],
     );
 }

@@ -10,7 +10,8 @@ use tidegate_service::{Error, Kind, Origin, Retry};
 /// Why an exchange has no reply. Everything up to [`Fault::ConnectTimeout`] happened before a byte
 /// of the request was written, and with [`Fault::Refused`] the server says that it looked at none.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Fault {
+#[expect(missing_docs, reason = "each says what it is in its message")]
+pub enum Fault {
     #[error("no connection is free")]
     Busy(#[source] CheckoutError),
     #[error("the session belongs to another upstream")]
@@ -105,12 +106,13 @@ impl Fault {
     }
 
     /// The error for the rest of the proxy.
-    pub(crate) fn at(self, upstream: &Arc<str>) -> Error {
+    pub fn at(self, upstream: &Arc<str>) -> Error {
         let (kind, origin, retry) = self.verdict();
         Error::new(kind, origin, retry, self.message()).at(upstream).because(self)
     }
 
-    pub(crate) const fn verdict(&self) -> (Kind, Origin, Retry) {
+    /// What it means to those who decide.
+    pub const fn verdict(&self) -> (Kind, Origin, Retry) {
         use {Kind as K, Origin as O, Retry as R};
         match self {
             Self::Busy(CheckoutError::Closed) => (K::Draining, O::Gateway, R::NotSent),

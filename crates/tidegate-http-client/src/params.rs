@@ -91,18 +91,18 @@ pub enum SetupError {
 
 /// A checked URL, in the forms that requests and connections need.
 #[derive(Clone, Debug)]
-pub(crate) struct Target {
+pub struct Target {
     /// The host without brackets, for resolving.
     pub(crate) host: String,
     pub(crate) port: u16,
     /// The name a certificate must be for; `None` for plain HTTP.
     pub(crate) server_name: Option<ServerName<'static>>,
     /// The value of `Host`.
-    pub(crate) authority: HeaderValue,
+    pub authority: HeaderValue,
     /// The request target.
-    pub(crate) path: Uri,
+    pub path: Uri,
     /// What tells this server from others; sessions belong to one.
-    pub(crate) endpoint: Arc<str>,
+    pub endpoint: Arc<str>,
     pub(crate) origin: Arc<Origin>,
 }
 
@@ -132,7 +132,12 @@ impl Params {
 }
 
 impl Target {
-    pub(crate) fn read(url: &Uri) -> Result<Self, SetupError> {
+    /// Checks a URL.
+    ///
+    /// # Errors
+    ///
+    /// [`SetupError`] says what is wrong with it.
+    pub fn read(url: &Uri) -> Result<Self, SetupError> {
         let tls = match url.scheme() {
             Some(scheme) if *scheme == Scheme::HTTP => false,
             Some(scheme) if *scheme == Scheme::HTTPS => true,

@@ -56,8 +56,10 @@ pub(crate) struct Dialer {
 
 /// What a connection is for. Streams without an end must not use up what calls need.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Lane {
+pub enum Lane {
+    /// For a call, which ends.
     Calls,
+    /// For a stream without an end.
     Streams,
 }
 

@@ -23,7 +23,7 @@ pub(crate) use self::{
 use crate::{fault::Fault, timer::Timer};
 
 /// A request with its body in one piece.
-pub(crate) type Outgoing = Request<Full<Bytes>>;
+pub type Outgoing = Request<Full<Bytes>>;
 
 /// Dropped in the middle of an exchange, it lets the server know: the connection closes, or the
 /// stream is reset.

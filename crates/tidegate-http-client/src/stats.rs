@@ -47,8 +47,9 @@ pub struct Attempts {
     pub cancelled: u64,
 }
 
+/// What an upstream counts.
 #[derive(Debug, Default)]
-pub(crate) struct Counters {
+pub struct Counters {
     answered: AtomicU64,
     unreachable: AtomicU64,
     timed_out: AtomicU64,
@@ -64,7 +65,7 @@ pub(crate) struct Counters {
 
 /// One exchange. It counts exactly once; as cancelled, unless something else was said.
 #[derive(Debug)]
-pub(crate) struct Attempt(Option<Arc<Counters>>);
+pub struct Attempt(Option<Arc<Counters>>);
 
 /// One open connection.
 #[derive(Debug)]
@@ -72,7 +73,7 @@ pub(crate) struct OpenConnection(Arc<Counters>);
 
 /// One open event stream.
 #[derive(Debug)]
-pub(crate) struct OpenStream(Arc<Counters>);
+pub struct OpenStream(Arc<Counters>);
 
 impl Attempts {
     /// All exchanges that are over.
@@ -121,17 +122,20 @@ impl Counters {
 }
 
 impl Attempt {
-    pub(crate) const fn new(counters: Arc<Counters>) -> Self {
+    /// One that has begun.
+    pub const fn new(counters: Arc<Counters>) -> Self {
         Self(Some(counters))
     }
 
-    pub(crate) fn answered(&mut self) {
+    /// The server has answered.
+    pub fn answered(&mut self) {
         if let Some(counters) = self.0.take() {
             counters.answered.fetch_add(1, Relaxed);
         }
     }
 
-    pub(crate) fn failed(&mut self, kind: Kind) {
+    /// There is no answer.
+    pub fn failed(&mut self, kind: Kind) {
         if let Some(counters) = self.0.take() {
             counters.of(kind).fetch_add(1, Relaxed);
         }
@@ -160,7 +164,8 @@ impl Drop for OpenConnection {
 }
 
 impl OpenStream {
-    pub(crate) fn new(counters: Arc<Counters>) -> Self {
+    /// One that was opened.
+    pub fn new(counters: Arc<Counters>) -> Self {
         counters.open_streams.fetch_add(1, Relaxed);
         Self(counters)
     }

@@ -9,21 +9,23 @@ use http::{
 };
 use tidegate_protocol::header::{LAST_EVENT_ID, MCP_SESSION_ID};
 
-pub(crate) const JSON: HeaderValue = HeaderValue::from_static("application/json");
-pub(crate) const EVENTS: HeaderValue = HeaderValue::from_static("text/event-stream");
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const EVENTS: HeaderValue = HeaderValue::from_static("text/event-stream");
 const JSON_OR_EVENTS: HeaderValue = HeaderValue::from_static("application/json, text/event-stream");
 const IDENTITY: HeaderValue = HeaderValue::from_static("identity");
 
 /// What every request to one server carries.
 #[derive(Debug)]
-pub(crate) struct Always {
-    pub(crate) host: HeaderValue,
-    pub(crate) configured: HeaderMap,
+pub struct Always {
+    /// The value of `Host`.
+    pub host: HeaderValue,
+    /// What the configuration adds.
+    pub configured: HeaderMap,
 }
 
 /// What a request says about itself.
 #[derive(Debug)]
-pub(crate) enum Purpose {
+pub enum Purpose {
     /// It brings a message.
     Send,
     /// It opens a stream, perhaps where another one ended.
@@ -34,12 +36,7 @@ pub(crate) enum Purpose {
 
 impl Always {
     /// Turns the client's headers into those of the request.
-    pub(crate) fn add_to(
-        &self,
-        headers: &mut HeaderMap,
-        purpose: Purpose,
-        session: Option<HeaderValue>,
-    ) {
+    pub fn add_to(&self, headers: &mut HeaderMap, purpose: Purpose, session: Option<HeaderValue>) {
         strip(headers, is_of_request_hop);
         headers.insert(HOST, self.host.clone());
         headers.insert(ACCEPT_ENCODING, IDENTITY);
@@ -73,7 +70,7 @@ impl Always {
 }
 
 /// The server's headers that are meant for the client.
-pub(crate) fn end_to_end(mut headers: HeaderMap) -> HeaderMap {
+pub fn end_to_end(mut headers: HeaderMap) -> HeaderMap {
     if headers.keys().all(|name| is_of_response_hop(name.as_str())) {
         // Most responses have nothing more to say.
         return HeaderMap::new();

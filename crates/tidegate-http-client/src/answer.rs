@@ -9,9 +9,11 @@ use crate::fault::Fault;
 
 /// What was asked of the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Asked {
+pub enum Asked {
     /// To take a message.
     Send,
+    /// To take a message whose answer comes on another stream.
+    Post,
     /// To open a stream of what it says unasked.
     Listen,
     /// To end a session.
@@ -20,7 +22,7 @@ pub(crate) enum Asked {
 
 /// What to do with the body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Plan {
+pub enum Plan {
     /// There is nothing in it to read.
     Skip,
     /// It has no type, so there must be nothing in it.
@@ -40,7 +42,7 @@ pub(crate) enum Plan {
 
 /// Decides by status and headers what the body is. An error means that the connection cannot be
 /// trusted or that the answer is none.
-pub(crate) fn plan(status: StatusCode, headers: &HeaderMap, asked: Asked) -> Result<Plan, Fault> {
+pub fn plan(status: StatusCode, headers: &HeaderMap, asked: Asked) -> Result<Plan, Fault> {
     let head = Head::read(headers);
     head.check_framing(status)?;
     if status.is_redirection() {
@@ -52,7 +54,9 @@ pub(crate) fn plan(status: StatusCode, headers: &HeaderMap, asked: Asked) -> Res
     match asked {
         Asked::End if is_ended(status) => return Ok(Plan::Done),
         Asked::Listen if status == StatusCode::METHOD_NOT_ALLOWED => return Ok(Plan::Bare),
-        Asked::Send | Asked::Listen | Asked::End => (),
+        // What servers say here is for people, and its type is anything.
+        Asked::Post if status.is_success() => return Ok(Plan::Skip),
+        Asked::Send | Asked::Post | Asked::Listen | Asked::End => (),
     }
     let media = head.media.map(media);
     if !status.is_success() {
@@ -72,7 +76,7 @@ pub(crate) fn plan(status: StatusCode, headers: &HeaderMap, asked: Asked) -> Res
 }
 
 /// What a status without a message means. `Ok` means that the client should see it as it is.
-pub(crate) fn bare(status: StatusCode, asked: Asked, in_session: bool) -> Result<(), Fault> {
+pub fn bare(status: StatusCode, asked: Asked, in_session: bool) -> Result<(), Fault> {
     match status {
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Ok(()),
         StatusCode::NOT_FOUND if in_session => Err(Fault::SessionGone),
@@ -199,6 +203,11 @@ mod tests {
             (Asked::Send, 404, JSON, perhaps),
             (Asked::Send, 404, HTML, Ok(Plan::Bare)),
             (Asked::Send, 500, EVENTS, Ok(Plan::Bare)),
+            (Asked::Post, 200, HTML, Ok(Plan::Skip)),
+            (Asked::Post, 202, "", Ok(Plan::Skip)),
+            (Asked::Post, 202, "content-length: 2|transfer-encoding: chunked", broken),
+            (Asked::Post, 307, "location: http://elsewhere/", broken),
+            (Asked::Post, 404, HTML, Ok(Plan::Bare)),
             (Asked::Send, 101, "upgrade: x", broken),
             (Asked::Send, 200, "content-type: application/json|content-encoding: gzip", broken),
             (Asked::Send, 200, "content-length: 2|transfer-encoding: chunked", broken),

@@ -22,7 +22,7 @@ const MAX_SCRAP: usize = 16 << 10;
 ///
 /// The connection goes back only through [`Exchange::finish`], when the body has ended. Dropping an
 /// exchange closes its connection, which is also how the server learns that nobody listens.
-pub(crate) struct Exchange {
+pub struct Exchange {
     lease: Lease<Box<Link>>,
     body: Incoming,
     limits: Limits,
@@ -32,11 +32,17 @@ pub(crate) struct Exchange {
 
 /// How long a body may take.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Limits {
+pub struct Limits {
     /// The longest pause.
-    pub(crate) idle: Option<Duration>,
+    pub idle: Option<Duration>,
     /// The end of all patience.
-    pub(crate) cap: Option<Instant>,
+    pub cap: Option<Instant>,
+}
+
+impl std::fmt::Debug for Exchange {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Exchange").field("limits", &self.limits).finish_non_exhaustive()
+    }
 }
 
 impl Exchange {
@@ -44,8 +50,15 @@ impl Exchange {
         Self { lease, body, limits, waiting_since: None }
     }
 
+    /// The same, with no end to all patience.
+    #[must_use]
+    pub fn without_cap(mut self) -> Self {
+        self.limits.cap = None;
+        self
+    }
+
     /// The next piece of the body; `None` is its proper end.
-    pub(crate) fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Fault>>> {
+    pub fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Fault>>> {
         let Some(link) = self.lease.item() else { return Poll::Ready(Some(Err(Fault::Cut(None)))) };
         while let Poll::Ready(frame) = link.poll_frame(cx, &mut self.body) {
             self.waiting_since = None;
@@ -75,10 +88,14 @@ impl Exchange {
 
     /// Reads the whole body, which may have `limit` bytes, and frees the connection.
     ///
+    /// # Errors
+    ///
+    /// [`Fault`]; the connection is closed then.
+    ///
     /// # Cancel safety
     ///
     /// Dropping it closes the connection.
-    pub(crate) async fn collect(mut self, limit: usize) -> Result<Bytes, Fault> {
+    pub async fn collect(mut self, limit: usize) -> Result<Bytes, Fault> {
         match self.read_all(limit).await {
             Ok(bytes) => {
                 self.finish();
@@ -93,10 +110,14 @@ impl Exchange {
 
     /// Keeps the connection if the rest of the body is short, and here already or awaited.
     ///
+    /// # Errors
+    ///
+    /// [`Fault`], if it breaks off.
+    ///
     /// # Cancel safety
     ///
     /// Dropping it closes the connection.
-    pub(crate) async fn skip(self) -> Result<(), Fault> {
+    pub async fn skip(self) -> Result<(), Fault> {
         match self.collect(MAX_SCRAP).await {
             // Whatever it is, it was not wanted; that it is too long costs only the connection.
             Ok(_) | Err(Fault::TooLarge(_)) => Ok(()),
@@ -105,12 +126,12 @@ impl Exchange {
     }
 
     /// Keeps the connection if the rest of the body is short and here already.
-    pub(crate) fn skip_now(self) {
+    pub fn skip_now(self) {
         drop(self.skip().now_or_never());
     }
 
     /// Frees the connection for others. Only for a body that has ended.
-    pub(crate) fn finish(mut self) {
+    pub fn finish(mut self) {
         if self.lease.item().is_some_and(|link| link.settle()) {
             self.lease.release();
         } else {
@@ -119,7 +140,7 @@ impl Exchange {
     }
 
     /// Closes the connection after a fault.
-    pub(crate) fn discard(self) {
+    pub fn discard(self) {
         self.lease.retire(Reason::Broken);
     }
 

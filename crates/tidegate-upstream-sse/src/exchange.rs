@@ -1,0 +1,200 @@
+//! One call: its POST, and what comes of it on the session's stream.
+
+use std::{
+    future::{Future as _, poll_fn},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use futures_core::Stream;
+use futures_util::future::BoxFuture;
+use tidegate_protocol::{Envelope, Id, rpc};
+use tidegate_service::{Error, EventStream, Frame, Kind, Origin, Reply, Retry};
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use crate::{demux::Step, wire::Talk};
+
+/// How long the response to a POST may take after the answer has come. Then its connection is
+/// closed.
+const LATE: Duration = Duration::from_secs(1);
+
+/// A request under way. Dropped, it leaves the server to it, as a client's departure means nothing.
+pub(crate) struct Exchange {
+    talk: Arc<Talk>,
+    id: Id,
+    is_handshake: bool,
+    /// `None` once the server has taken the message.
+    post: Option<BoxFuture<'static, Result<(), Error>>>,
+    /// It came before the server had taken the message.
+    answer: Option<Envelope>,
+    timer: Pin<Box<Sleep>>,
+    /// How long the server may say nothing.
+    silence: Duration,
+    deadline: Option<Instant>,
+    is_over: bool,
+}
+
+/// What came for the client.
+#[derive(Debug)]
+enum Received {
+    Message(Envelope),
+    /// The last thing that comes.
+    Answer(Envelope),
+}
+
+/// The rest of an exchange.
+struct Rest {
+    first: Option<Envelope>,
+    exchange: Exchange,
+}
+
+impl Exchange {
+    /// A request that the demux knows, and its POST.
+    pub(crate) fn new(
+        talk: Arc<Talk>,
+        id: Id,
+        is_handshake: bool,
+        post: BoxFuture<'static, Result<(), Error>>,
+        deadline: Option<Instant>,
+    ) -> Self {
+        let silence = talk.core().request_timeout;
+        let due = Instant::now() + silence;
+        let timer = Box::pin(sleep_until(deadline.map_or(due, |deadline| deadline.min(due))));
+        let (post, answer) = (Some(post), None);
+        Self { talk, id, is_handshake, post, answer, timer, silence, deadline, is_over: false }
+    }
+
+    /// The reply, whose shape is decided by what comes first.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, the exchange is left.
+    pub(crate) async fn reply(mut self) -> Result<Reply, Error> {
+        match poll_fn(|cx| self.poll(cx)).await {
+            Some(Ok(Received::Answer(answer))) => Ok(Reply::one(answer)),
+            Some(Ok(Received::Message(first))) => {
+                Ok(Reply::stream(EventStream::new(Rest { first: Some(first), exchange: self })))
+            }
+            // Taken back: a stream that ends without an answer is what clients expect.
+            None => Ok(Reply::stream(EventStream::new(Rest { first: None, exchange: self }))),
+            Some(Err(error)) => Err(error),
+        }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Received, Error>>> {
+        if self.is_over {
+            return Poll::Ready(None);
+        }
+        if let Some(post) = &mut self.post
+            && let Poll::Ready(posted) = post.as_mut().poll(cx)
+        {
+            self.post = None;
+            if let Err(error) = posted
+                && self.answer.is_none()
+            {
+                self.is_over = true;
+                self.talk.change(|demux, _| demux.forget(&self.id));
+                return Poll::Ready(Some(Err(error)));
+            }
+        }
+        if self.answer.is_none() {
+            let step = self.talk.change(|demux, _| demux.poll(&self.id, cx));
+            match step {
+                Poll::Ready(Step::Message(message)) => {
+                    return Poll::Ready(Some(Ok(Received::Message(message))));
+                }
+                Poll::Ready(Step::Answer(answer)) => {
+                    self.answer = Some(answer);
+                    self.timer.as_mut().reset(Instant::now() + LATE);
+                }
+                Poll::Ready(Step::Cancelled) => {
+                    self.is_over = true;
+                    return Poll::Ready(None);
+                }
+                Poll::Ready(Step::Broken) => return self.failed(Kind::Protocol, BROKEN),
+                Poll::Ready(Step::Died) => return self.failed(Kind::Died, DIED),
+                Poll::Pending => (),
+            }
+        }
+        if self.answer.is_some() && (self.post.is_none() || self.timer.as_mut().poll(cx).is_ready())
+        {
+            self.is_over = true;
+            return Poll::Ready(self.answer.take().map(|answer| Ok(Received::Answer(answer))));
+        }
+        self.poll_timer(cx)
+    }
+
+    fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Received, Error>>> {
+        loop {
+            ready!(self.timer.as_mut().poll(cx));
+            if self.answer.is_some() {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            let now = Instant::now();
+            let until =
+                self.talk.change(|demux, _| demux.silent_until(&self.id, self.silence, now));
+            let is_late = self.deadline.is_some_and(|deadline| deadline <= now);
+            match until.filter(|_| !is_late) {
+                Some(until) => {
+                    let due = self.deadline.map_or(until, |deadline| deadline.min(until));
+                    self.timer.as_mut().reset(due);
+                }
+                None => return self.timed_out(),
+            }
+        }
+    }
+
+    fn timed_out(&mut self) -> Poll<Option<Result<Received, Error>>> {
+        if !self.is_handshake {
+            let id = String::from_utf8_lossy(self.id.token());
+            let params = format!(r#"{{"requestId":{id},"reason":"it took too long"}}"#);
+            self.talk.say(rpc::notification("notifications/cancelled", &params));
+        }
+        self.talk.change(|demux, fx| demux.leave(&self.id, Instant::now(), fx));
+        self.is_over = true;
+        let message = format!("waited {:?} for the answer", self.silence);
+        let error = Error::new(Kind::Timeout, Origin::Upstream, Retry::Never, message);
+        Poll::Ready(Some(Err(error.at(self.talk.core().client.name()))))
+    }
+
+    fn failed(
+        &mut self,
+        kind: Kind,
+        message: &'static str,
+    ) -> Poll<Option<Result<Received, Error>>> {
+        self.is_over = true;
+        let error = Error::new(kind, Origin::Upstream, Retry::Never, message);
+        Poll::Ready(Some(Err(error.at(self.talk.core().client.name()))))
+    }
+}
+
+const BROKEN: &str = "the server's answer is not a JSON-RPC message";
+const DIED: &str = "the server ended the stream of the session, outcome unknown";
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        if !self.is_over {
+            self.talk.change(|demux, fx| demux.leave(&self.id, Instant::now(), fx));
+        }
+    }
+}
+
+impl Stream for Rest {
+    type Item = Result<Frame, Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if let Some(first) = self.first.take() {
+            return Poll::Ready(Some(Ok(Frame::Message(first))));
+        }
+        self.exchange.poll(cx).map(|received| {
+            received.map(|received| match received? {
+                Received::Message(message) | Received::Answer(message) => {
+                    Ok(Frame::Message(message))
+                }
+            })
+        })
+    }
+}
