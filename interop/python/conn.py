@@ -18,6 +18,11 @@ class Target:
     url: str | None
     command: list[str] | None
 
+    @property
+    def speaks_sse(self) -> bool:
+        """Whether the URL is that of a stream of HTTP+SSE (2024-11-05)."""
+        return bool(self.url) and self.url.endswith("/sse")
+
 
 class Inbox:
     """Notifications in the order in which they came, as (method, params)."""

@@ -10,6 +10,7 @@ import httpx
 import mcp.types as types
 from conn import Human, Inbox, RpcFailure, Target
 from mcp import ClientSession, StdioServerParameters, stdio_client
+from mcp.client.sse import sse_client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.exceptions import McpError
 from pydantic import AnyUrl
@@ -145,6 +146,10 @@ async def _streams(target: Target, conn: Conn) -> Any:
     if target.command:
         parameters = StdioServerParameters(command=target.command[0], args=target.command[1:])
         async with stdio_client(parameters) as (read, write):
+            yield read, write
+        return
+    if target.speaks_sse:
+        async with sse_client(target.url, timeout=20) as (read, write):
             yield read, write
         return
     timeout = httpx.Timeout(20, read=60)

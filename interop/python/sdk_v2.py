@@ -11,6 +11,7 @@ import httpx2
 import mcp_types as types
 from conn import Human, Inbox, RpcFailure, Target
 from mcp import Client, MCPError, StdioServerParameters, stdio_client
+from mcp.client.sse import sse_client
 from mcp.client.streamable_http import streamable_http_client
 
 LISTS = {
@@ -177,6 +178,11 @@ async def _streams(target: Target, conn: Conn) -> Any:
     if target.command:
         parameters = StdioServerParameters(command=target.command[0], args=target.command[1:])
         async with stdio_client(parameters) as (read, write):
+            yield _Tap(read, conn), write
+        return
+
+    if target.speaks_sse:
+        async with sse_client(target.url, timeout=20) as (read, write):
             yield _Tap(read, conn), write
         return
 

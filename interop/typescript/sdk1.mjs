@@ -34,7 +34,11 @@ export async function connect(target, human, load) {
   client.fallbackNotificationHandler = async (note) => conn.inbox.add(note.method, note.params);
 
   let transport;
-  if (target.url) {
+  if (target.url?.endsWith("/sse")) {
+    // A stream of HTTP+SSE (2024-11-05).
+    const { SSEClientTransport } = await load("@modelcontextprotocol/sdk/client/sse.js");
+    transport = new SSEClientTransport(new URL(target.url));
+  } else if (target.url) {
     const { StreamableHTTPClientTransport } = await load("@modelcontextprotocol/sdk/client/streamableHttp.js");
     transport = new StreamableHTTPClientTransport(new URL(target.url));
   } else {
@@ -58,7 +62,7 @@ export async function connect(target, human, load) {
     instructions: client.getInstructions(),
   };
   conn.close = async () => {
-    if (target.url) await transport.terminateSession();
+    await transport.terminateSession?.();
     await client.close();
   };
   return conn;

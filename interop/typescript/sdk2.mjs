@@ -39,7 +39,7 @@ class Conn2 extends Conn {
 
 /** Connects to `target` = {url} or {command, args}; `load` imports a module of the SDK by name. */
 export async function connect(target, human, load) {
-  const { Client, StreamableHTTPClientTransport } = await load("@modelcontextprotocol/client");
+  const { Client, SSEClientTransport, StreamableHTTPClientTransport } = await load("@modelcontextprotocol/client");
   const client = new Client(
     { name: "interop", version: "1" },
     // Probe for the 2026 era first, as a host that speaks both does.
@@ -52,7 +52,10 @@ export async function connect(target, human, load) {
   client.fallbackNotificationHandler = async (note) => conn.inbox.add(note.method, note.params);
 
   let transport;
-  if (target.url) {
+  if (target.url?.endsWith("/sse")) {
+    // A stream of HTTP+SSE (2024-11-05).
+    transport = new SSEClientTransport(new URL(target.url));
+  } else if (target.url) {
     transport = new StreamableHTTPClientTransport(new URL(target.url));
   } else {
     const { StdioClientTransport } = await load("@modelcontextprotocol/client/stdio");

@@ -92,6 +92,8 @@ struct Runner<'a> {
     binary: PathBuf,
     /// The servers over HTTP that take any number of sessions, by kind.
     http: BTreeMap<Kind, servers::Endpoint>,
+    /// The one that speaks HTTP+SSE.
+    sse: servers::Endpoint,
 }
 
 impl<'a> Runner<'a> {
@@ -101,6 +103,7 @@ impl<'a> Runner<'a> {
         let mut http = BTreeMap::new();
         let script = reference.file("@modelcontextprotocol/server-everything", "dist/index.js");
         http.insert(Kind::Everything, servers::everything_http(place, &node, &script)?);
+        let sse = servers::everything_sse(place, &node, &script)?;
         let mut binary = PathBuf::new();
         if !options.direct {
             binary = conformance::binary(place, options.release, options.binary.as_deref())?;
@@ -108,7 +111,7 @@ impl<'a> Runner<'a> {
         }
         let commands = Commands::new(&node, &reference, &binary);
         let clients = clients.into_iter().map(|client| (client.name.clone(), client)).collect();
-        Ok(Self { place, clients, commands, binary, http })
+        Ok(Self { place, clients, commands, binary, http, sse })
     }
 
     fn run_all(&self, work: Vec<Job>) -> anyhow::Result<Outcomes> {
@@ -155,14 +158,17 @@ impl<'a> Runner<'a> {
         let url = match job.way {
             Way::DirectStdio => None,
             Way::DirectHttp => Some(direct_url.context("no HTTP server of this kind")?),
-            Way::ThroughStdio | Way::ThroughHttp => {
+            Way::DirectSse => Some(self.sse.url.clone()),
+            Way::ThroughStdio | Way::ThroughHttp | Way::ThroughSse | Way::ThroughSseToStdio => {
                 let upstream = match (job.way, &direct_url) {
                     (Way::ThroughHttp, Some(url)) => Upstream::Http(url),
+                    (Way::ThroughSse, _) => Upstream::Sse(&self.sse.url),
                     _ => Upstream::Stdio(&command),
                 };
                 let started =
                     servers::proxy(self.place, &self.binary, &job.to_string(), &upstream)?;
-                Some(proxy.insert(started).url.clone())
+                let url = proxy.insert(started).url.clone();
+                Some(if job.way.uses_sse() { format!("{url}/sse") } else { url })
             }
         };
         let mut runner = client.command(self.place, job.kind, &workdir);

@@ -36,6 +36,8 @@ pub(crate) enum Upstream<'a> {
     Stdio(&'a [String]),
     /// The URL of a Streamable HTTP server.
     Http(&'a str),
+    /// The URL of the stream of an HTTP+SSE server.
+    Sse(&'a str),
 }
 
 /// The proxy in front of `upstream`; ready when its readiness probe says so.
@@ -50,8 +52,13 @@ pub(crate) fn proxy(
     command.args(["serve", "--listen", &listen.to_string(), "--ops", &ops.to_string()]);
     match upstream {
         Upstream::Stdio(words) => command.arg("--").args(*words),
-        Upstream::Http(url) => command.args(["--upstream", url]),
+        Upstream::Http(url) | Upstream::Sse(url) => command.args(["--upstream", url]),
     };
+    if let Upstream::Sse(_) = upstream {
+        command.env("TIDEGATE__UPSTREAMS__DEFAULT__HTTP__TRANSPORT", "sse");
+    }
+    // Clients of HTTP+SSE as well, below the same path.
+    command.env("TIDEGATE__ROUTES", "[{ match: { path: /mcp }, upstream: default, sse: true }]");
     let label = format!("tidegate ({name})");
     let mut server = Server::start(&label, &mut command, place.log(&format!("tidegate-{name}")))?;
     server.wait_until(START_LIMIT, || accepts(listen) && says_ok(ops, "/health/ready"))?;
@@ -104,6 +111,20 @@ pub(crate) fn everything_http(
     command.arg("--import").arg(preload(place));
     command.arg(script).arg("streamableHttp").env("PORT", address.port().to_string());
     start_http(place, "everything-http", &mut command, address)
+}
+
+/// `server-everything` over HTTP+SSE, on loopback only.
+pub(crate) fn everything_sse(
+    place: &Place,
+    node: &Path,
+    script: &Path,
+) -> anyhow::Result<Endpoint> {
+    let address = free_address()?;
+    let mut command = Command::new(node);
+    command.arg("--import").arg(preload(place));
+    command.arg(script).arg("sse").env("PORT", address.port().to_string());
+    let started = start_http(place, "everything-sse", &mut command, address)?;
+    Ok(Endpoint { url: format!("http://{address}/sse"), ..started })
 }
 
 fn preload(place: &Place) -> PathBuf {

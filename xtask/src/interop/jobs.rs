@@ -40,23 +40,46 @@ pub(crate) enum Way {
     DirectHttp,
     ThroughStdio,
     ThroughHttp,
+    /// Over HTTP+SSE (2024-11-05) to a server that speaks it.
+    DirectSse,
+    /// The same on both sides of the proxy.
+    ThroughSse,
+    /// Over HTTP+SSE to the proxy, with the server as a child.
+    ThroughSseToStdio,
 }
 
 impl Way {
-    pub(crate) const ALL: [Self; 4] =
-        [Self::DirectStdio, Self::DirectHttp, Self::ThroughStdio, Self::ThroughHttp];
-    pub(crate) const DIRECT: [Self; 2] = [Self::DirectStdio, Self::DirectHttp];
+    pub(crate) const ALL: [Self; 7] = [
+        Self::DirectStdio,
+        Self::DirectHttp,
+        Self::DirectSse,
+        Self::ThroughStdio,
+        Self::ThroughHttp,
+        Self::ThroughSse,
+        Self::ThroughSseToStdio,
+    ];
+    pub(crate) const DIRECT: [Self; 3] = [Self::DirectStdio, Self::DirectHttp, Self::DirectSse];
 
     /// The direct way that a way through the proxy is measured against.
     pub(crate) fn direct(self) -> Self {
         match self {
             Self::DirectStdio | Self::ThroughStdio => Self::DirectStdio,
             Self::DirectHttp | Self::ThroughHttp => Self::DirectHttp,
+            Self::DirectSse | Self::ThroughSse | Self::ThroughSseToStdio => Self::DirectSse,
         }
     }
 
-    fn uses_http(self) -> bool {
-        self.direct() == Self::DirectHttp
+    /// Whether the client speaks HTTP+SSE.
+    pub(crate) fn uses_sse(self) -> bool {
+        self.direct() == Self::DirectSse
+    }
+
+    fn suits(self, kind: Kind) -> bool {
+        match self.direct() {
+            Self::DirectStdio => true,
+            Self::DirectSse => kind == Kind::Everything,
+            _ => kind.has_http(),
+        }
     }
 
     pub(crate) fn name(self) -> &'static str {
@@ -65,6 +88,9 @@ impl Way {
             Self::DirectHttp => "direct-http",
             Self::ThroughStdio => "through-stdio",
             Self::ThroughHttp => "through-http",
+            Self::DirectSse => "direct-sse",
+            Self::ThroughSse => "through-sse",
+            Self::ThroughSseToStdio => "through-sse-to-stdio",
         }
     }
 }
@@ -87,7 +113,7 @@ impl fmt::Display for Job {
 pub(crate) fn plan(clients: &[String], ways: &[Way], demo: bool) -> Vec<Job> {
     let mut jobs = Vec::new();
     for kind in Kind::ALL.into_iter().filter(|kind| demo || *kind != Kind::Demo) {
-        for way in ways.iter().copied().filter(|way| kind.has_http() || !way.uses_http()) {
+        for way in ways.iter().copied().filter(|way| way.suits(kind)) {
             jobs.extend(clients.iter().map(|client| Job { kind, way, client: client.clone() }));
         }
     }
@@ -146,8 +172,8 @@ mod tests {
     fn servers_without_http_have_only_stdio_ways() {
         let clients = ["a".to_owned(), "b".to_owned()];
         let jobs = plan(&clients, &Way::ALL, true);
-        assert_eq!(jobs.len(), 2 * (4 + 2 + 2 + 4));
+        assert_eq!(jobs.len(), 2 * (7 + 2 + 2 + 4));
         assert!(!jobs.iter().any(|job| job.kind == Kind::Memory && job.way == Way::ThroughHttp));
-        assert_eq!(plan(&clients, &Way::DIRECT, false).len(), 2 * (2 + 1 + 1));
+        assert_eq!(plan(&clients, &Way::DIRECT, false).len(), 2 * (3 + 1 + 1));
     }
 }

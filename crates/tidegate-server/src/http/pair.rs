@@ -13,7 +13,7 @@ mod stream;
 
 use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 
-use http::{Method, Response, StatusCode, request::Parts};
+use http::{Method, Response, request::Parts};
 use hyper::body::Incoming;
 use parking_lot::Mutex;
 use tidegate_protocol::{Envelope, Era, Kind as MessageKind};
@@ -31,7 +31,7 @@ use super::{
     Front, OutBody, cors, error::Rejection, legacy_version, read, speaks_legacy, stream::Listening,
     write,
 };
-use crate::{params::Pair, stats::Refused};
+use crate::params::Pair;
 
 /// How long the upstream may take to hear that a session is over.
 const FAREWELL: Duration = Duration::from_secs(5);
@@ -149,13 +149,6 @@ impl Front {
         let (bytes, held) = read::body(body, self.params(), &self.0.budget).await?;
         let message = Envelope::parse_with(bytes, &self.json_limits())
             .map_err(|error| Rejection::from_parse(&error))?;
-        if message.meta_version().is_some() {
-            return Err(Rejection::invalid(
-                StatusCode::BAD_REQUEST,
-                Refused::Message,
-                "a message of 2026-07-28 cannot be sent over HTTP+SSE; post it to the endpoint",
-            ));
-        }
         let is_initialize = message.kind() == MessageKind::Request
             && message.method().as_deref() == Some("initialize");
         if !is_initialize {

@@ -16,7 +16,7 @@ use std::{
 
 use futures_core::Stream;
 use http::StatusCode;
-use tidegate_protocol::{Envelope, Era, Id, Kind as MessageKind, Version, sse};
+use tidegate_protocol::{Envelope, Era, Id, Kind as MessageKind, Version, rpc, sse};
 use tidegate_service::{Call, Error, Frame, Kind, Origin, Retry};
 use tokio::time::{Sleep, sleep};
 use tokio_util::sync::WaitForCancellationFutureOwned;
@@ -196,6 +196,10 @@ impl PairStream {
             meant.for_each(|each| each.is_taken_back = true);
         }
         let id = message.id().filter(|_| message.kind() == MessageKind::Request);
+        if let Some(requested) = message.meta_version() {
+            // A client that speaks both eras asks like this first, and goes on when it is told.
+            return unsupported(id.as_ref()?, &requested);
+        }
         if let Some(id) = &id {
             if let Some(error) = self.refusal(what) {
                 return explained(id, &error);
@@ -301,6 +305,17 @@ impl PairStream {
         self.stage = Stage::Ending;
         self.listening = None;
     }
+}
+
+/// The answer to a request of the modern era, which has no such transport.
+fn unsupported(id: &Id, requested: &str) -> Option<Envelope> {
+    let legacy = Version::ALL.into_iter().rev().filter(|version| version.era() == Era::Legacy);
+    let supported: Vec<String> = legacy.map(|version| rpc::quote(version.as_str())).collect();
+    let (supported, requested) = (supported.join(","), rpc::quote(requested));
+    let data = format!(r#"{{"supported":[{supported}],"requested":{requested}}}"#);
+    let message = "HTTP+SSE is a transport of earlier protocol versions";
+    let code = rpc::code::UNSUPPORTED_VERSION;
+    Envelope::parse(rpc::error(Some(id), code, message, Some(&data))).ok()
 }
 
 /// The error that answers a request. In-band, since its POST has been answered.
