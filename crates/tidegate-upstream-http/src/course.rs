@@ -20,6 +20,8 @@ use crate::{
     fault::Fault,
     headers::{self, Always, Purpose},
     link::{HeadError, Link, Outgoing},
+    params::Reconnect,
+    resume::{Brake, Level, Resuming, Source, level_of},
     session,
     stats::{Attempt, Counters, OpenStream},
 };
@@ -37,6 +39,9 @@ pub(crate) struct Core {
     pub(crate) request_timeout: Duration,
     pub(crate) idle_timeout: Duration,
     pub(crate) max_response: usize,
+    /// How streams that break are taken up again, if they are.
+    pub(crate) reconnect: Option<Reconnect>,
+    pub(crate) brake: Option<Brake>,
     pub(crate) stopped: CancellationToken,
 }
 
@@ -51,6 +56,10 @@ struct Plea {
     in_session: bool,
     /// Where to keep the id that comes with the answer to `initialize`.
     unbound: Option<Session>,
+    /// What it takes to go on with a stream that answers.
+    source: Option<Arc<Source>>,
+    /// The log level that the session has from now on, if the server agrees.
+    level: Option<Level>,
     /// Whether the answer is a stream that may be silent for long and has no end.
     is_endless: bool,
     /// The end of the caller's patience.
@@ -65,7 +74,7 @@ struct Head {
 }
 
 /// What came back.
-enum Answer {
+pub(crate) enum Answer {
     Empty,
     One(Envelope),
     Events(Exchange),
@@ -85,7 +94,10 @@ impl Core {
                 Err(fault) => Err(std::mem::replace(fault, Fault::TooLate)),
             };
             match answered {
-                Ok((head, answer)) => Ok(core.reply(head, answer, attempt)),
+                Ok((head, answer)) => {
+                    let source = plea.ok().and_then(|plea| plea.source);
+                    Ok(core.reply(head, answer, attempt, source))
+                }
                 Err(fault) => {
                     attempt.failed(fault.verdict().0);
                     Err(fault.at(&core.name))
@@ -94,13 +106,24 @@ impl Core {
         }
     }
 
-    fn reply(&self, head: Head, answer: Answer, mut attempt: Attempt) -> Reply {
+    fn reply(
+        self: &Arc<Self>,
+        head: Head,
+        answer: Answer,
+        mut attempt: Attempt,
+        source: Option<Arc<Source>>,
+    ) -> Reply {
         let body = match answer {
             Answer::Events(exchange) => {
                 let open = OpenStream::new(Arc::clone(&self.counters));
                 let name = Arc::clone(&self.name);
                 let events = Events::new(exchange, self.max_response, attempt, name, open);
-                Body::Stream(EventStream::new(events))
+                Body::Stream(match (source, self.reconnect) {
+                    (Some(source), Some(policy)) => {
+                        EventStream::new(Resuming::new(self, policy, source, events))
+                    }
+                    _ => EventStream::new(events),
+                })
             }
             Answer::Empty => {
                 attempt.answered();
@@ -139,6 +162,7 @@ impl Core {
         }
         let bare = || answer::bare(head.status, plea.asked, plea.in_session);
         let answer = self.read(exchange, plan, bare).await?;
+        plea.learn(head.status, &answer);
         if plea.is_request && head.status.is_success() && matches!(answer, Answer::Empty) {
             // Its client would wait for an answer that never comes.
             return Err(Fault::NoAnswer);
@@ -146,7 +170,28 @@ impl Core {
         Ok((head, answer))
     }
 
+    /// Asks for the stream behind an event, and says with the answer whether it was asked in a
+    /// session of the server's.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, it closes its connection.
+    pub(crate) async fn listen_again(
+        &self,
+        call: Call,
+        is_answer: bool,
+    ) -> Result<(StatusCode, bool, Answer), Fault> {
+        let mut plea = self.plead(call)?;
+        // The rest of an answer comes in time or not at all.
+        plea.is_endless &= !is_answer;
+        let (head, answer) = self.exchange(&mut plea).await?;
+        Ok((head.status, plea.in_session, answer))
+    }
+
     fn plan(&self, head: &response::Parts, plea: &Plea) -> Result<Plan, Fault> {
+        if plea.asked == Asked::Listen && head.status == StatusCode::METHOD_NOT_ALLOWED {
+            session::set_without_stream(plea.session());
+        }
         let plan = answer::plan(head.status, &head.headers, plea.asked)?;
         if let Some(session) = &plea.unbound
             && head.status.is_success()
@@ -192,12 +237,15 @@ impl Core {
     fn plead(&self, call: Call) -> Result<Plea, Fault> {
         let Call { operation, cx } = call;
         let id = session::id_for(&cx, &self.dialer.target().endpoint)?;
+        let source = self.reconnect.and_then(|_| Source::of(&operation, &cx)).map(Arc::new);
         let mut plea = Plea {
             request: None,
             asked: Asked::Send,
             is_request: false,
             in_session: id.is_some(),
             unbound: None,
+            source,
+            level: None,
             is_endless: false,
             cap: cx.deadline,
         };
@@ -208,7 +256,11 @@ impl Core {
                 let is = |name| envelope.method().as_deref() == Some(name);
                 match cx.era {
                     Era::Modern => plea.is_endless = is("subscriptions/listen"),
-                    Era::Legacy if id.is_some() => (),
+                    Era::Legacy if id.is_some() => {
+                        if plea.source.is_some() && is("logging/setLevel") {
+                            plea.level = level_of(&envelope);
+                        }
+                    }
                     Era::Legacy => plea.unbound = cx.session.filter(|_| is("initialize")),
                 }
                 (Method::POST, Purpose::Send, envelope.into_bytes())
@@ -216,6 +268,10 @@ impl Core {
             Operation::Listen { last_event_id } => {
                 plea.asked = Asked::Listen;
                 plea.is_endless = true;
+                if session::is_without_stream(cx.session.as_ref()) {
+                    // It has said so once.
+                    return Err(Fault::Unsupported);
+                }
                 (Method::GET, Purpose::Listen(last_event_id), Bytes::new())
             }
             Operation::EndSession if id.is_none() => return Ok(plea),
@@ -291,6 +347,24 @@ impl Core {
         let link = Box::pin(self.dialer.dial(lane, cap)).await?;
         lease.fill(Box::new(link));
         Ok(Instant::now())
+    }
+}
+
+impl Plea {
+    fn session(&self) -> Option<&Session> {
+        self.source.as_deref().and_then(Source::session)
+    }
+
+    /// What the answer says about the session.
+    fn learn(&self, status: StatusCode, answer: &Answer) {
+        let is_refusal =
+            matches!(answer, Answer::One(message) if message.kind() == MessageKind::Error);
+        if let (Some(level), Some(session)) = (self.level, self.session())
+            && status.is_success()
+            && !is_refusal
+        {
+            session::set_level(session, level);
+        }
     }
 }
 

@@ -34,8 +34,8 @@
 //! where to; `session` and `headers` what goes along; `dial` makes a connection and `link` uses
 //! it, alone or shared, with `relay` for its wakes, `timer` for its deadlines and `io` for its
 //! bytes; `keep` looks after those that nobody uses. Outward:
-//! `answer` decides what a head means, `exchange` reads the body, `events` cuts it; `fault` says
-//! what went wrong and `stats` counts.
+//! `answer` decides what a head means, `exchange` reads the body, `events` cuts it, and `resume`
+//! goes on where a stream broke off; `fault` says what went wrong and `stats` counts.
 
 mod answer;
 mod course;
@@ -49,13 +49,15 @@ mod keep;
 mod link;
 mod params;
 mod relay;
+mod resume;
 mod session;
 mod stats;
 mod timer;
 mod upstream;
 
 pub use crate::{
-    params::{Http2, Params, SetupError},
+    params::{Http2, Params, Reconnect, SetupError},
+    resume::Resumption,
     session::UpstreamSession,
     stats::{Attempts, Stats},
     upstream::HttpUpstream,

@@ -7,6 +7,8 @@ use std::sync::{
 
 use tidegate_service::Kind;
 
+use crate::resume::{self, Resumption};
+
 /// A snapshot of one upstream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -23,6 +25,8 @@ pub struct Stats {
     pub opened: u64,
     /// Connections closed so far.
     pub closed: u64,
+    /// Streams that broke, and how they went on.
+    pub resumption: Resumption,
 }
 
 /// How many exchanges ended in which way. An exchange is over when its body is.
@@ -60,6 +64,7 @@ pub(crate) struct Counters {
     open_streams: AtomicUsize,
     opened: AtomicU64,
     closed: AtomicU64,
+    pub(crate) resumption: Arc<resume::Counters>,
 }
 
 /// One exchange. It counts exactly once; as cancelled, unless something else was said.
@@ -104,6 +109,7 @@ impl Counters {
             open_streams: self.open_streams.load(Relaxed),
             opened: self.opened.load(Relaxed),
             closed: self.closed.load(Relaxed),
+            resumption: self.resumption.read(),
             ..Stats::default()
         }
     }

@@ -16,7 +16,7 @@ use tower::Service;
 
 use crate::{
     Params, SetupError, Stats, course::Core, dial::Dialer, headers::Always, keep, params::Target,
-    stats::Counters,
+    resume::Brake, stats::Counters,
 };
 
 /// An MCP server over Streamable HTTP. Clones share its connections.
@@ -69,6 +69,8 @@ impl HttpUpstream {
             request_timeout: params.request_timeout,
             idle_timeout: params.idle_timeout,
             max_response: params.max_response,
+            brake: params.reconnect.as_ref().map(Brake::new),
+            reconnect: params.reconnect,
             stopped,
         })))
     }
