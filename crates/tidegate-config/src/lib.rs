@@ -60,7 +60,7 @@ pub use crate::{
     load::{Loaded, load, load_in, state_dir, state_dir_in},
     model::{
         Config, Forward, Http2, HttpUpstream, Limits, Listener, Log, LogFormat, Ops, Processes,
-        Rlimits, Route, Security, Sharing, StdioUpstream, Timeouts, Upstream,
+        Reconnect, Rlimits, Route, Security, Sharing, StdioUpstream, Timeouts, Upstream,
     },
     problem::{Place, Position, Problem, Report},
     secret::Secret,

@@ -8,7 +8,9 @@ mod upstream;
 
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 
-pub use upstream::{Http2, HttpUpstream, Processes, Rlimits, Sharing, StdioUpstream, Upstream};
+pub use upstream::{
+    Http2, HttpUpstream, Processes, Reconnect, Rlimits, Sharing, StdioUpstream, Upstream,
+};
 
 /// Everything a gateway needs to start.
 #[derive(Clone, Debug, PartialEq, Eq)]
