@@ -99,4 +99,27 @@ fn connections(
             samples.counter(Counter::HttpRefused, &labels, count);
         }
     }
+    resumption(labels, &stats.resumption, samples);
+}
+
+/// Streams that broke, and how they went on.
+fn resumption(
+    labels: [(Label, &str); 2],
+    stats: &tidegate_upstream_http::Resumption,
+    samples: &mut Samples,
+) {
+    samples.gauge(Gauge::HttpStreamsWaiting, &labels, stats.waiting);
+    samples.counter(Counter::HttpStreamsResumed, &labels, stats.resumed);
+    samples.counter(Counter::HttpStreamGaps, &labels, stats.gaps);
+    samples.counter(Counter::HttpStreamsGivenUp, &labels, stats.given_up);
+    samples.counter(Counter::HttpEventsReplayed, &labels, stats.replayed);
+    samples.counter(Counter::HttpEventIdsReused, &labels, stats.reused_ids);
+    times(Histogram::HttpReconnectTime, &labels, &stats.times, samples);
+    for (outcome, count) in
+        [("opened", stats.opened), ("failed", stats.failed), ("refused", stats.refused)]
+    {
+        let [upstream, endpoint] = labels;
+        let labels = [upstream, endpoint, (Label::Outcome, outcome)];
+        samples.counter(Counter::HttpReconnects, &labels, count);
+    }
 }
