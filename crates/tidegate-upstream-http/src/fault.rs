@@ -202,8 +202,8 @@ impl Fault {
             }
             Self::GaveUp { attempts, waited } => {
                 return format!(
-                    "the connection to the server broke; waited {waited:?} for the stream to go \
-                     on, {attempts} attempts failed, outcome unknown"
+                    "waited {waited:?} for the server to go on with the stream, {attempts} \
+                     attempts failed, outcome unknown"
                 )
                 .into();
             }

@@ -124,11 +124,14 @@ pub(super) async fn attempt(
 
 async fn ask(core: &Arc<Core>, source: &Source, last: Option<HeaderValue>) -> Outcome {
     let Some(brake) = &core.brake else { return Outcome::Refused(Fault::Unsupported) };
-    let Ok(_turn) = brake.enter().await else {
+    let attempt = async {
+        let attempt = Attempt::new(Arc::clone(&core.counters));
+        let is_answer = source.purpose == Purpose::Answer;
+        (attempt, core.listen_again(source.call(last), is_answer).await)
+    };
+    let Ok((mut attempt, answered)) = brake.run(attempt).await else {
         return failed(core, Fault::Busy(CheckoutError::QueueFull));
     };
-    let mut attempt = Attempt::new(Arc::clone(&core.counters));
-    let answered = core.listen_again(source.call(last), source.purpose == Purpose::Answer).await;
     let fault = match answered {
         Ok((_, _, Answer::Events(exchange))) => {
             count(&core.counters.resumption.opened);

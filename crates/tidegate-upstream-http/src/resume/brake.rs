@@ -3,7 +3,7 @@
 //! All of its streams break at once and would all come back at once. Here they come in order: only
 //! so many at a time, and no faster than a rate.
 
-use std::time::Duration;
+use std::{future::Future, pin::pin, time::Duration};
 
 use parking_lot::Mutex;
 use tokio::{
@@ -16,6 +16,10 @@ use crate::Reconnect;
 /// The most streams that may wait for their turn. One more fails this attempt and is back after
 /// its next pause.
 const MAX_WAITING: usize = 16_384;
+
+/// How long an attempt keeps others out. A server that takes longer may let the client wait, but
+/// not all the others.
+const MAX_TURN: Duration = Duration::from_secs(5);
 
 /// The turns of one upstream.
 #[derive(Debug)]
@@ -30,7 +34,7 @@ pub(crate) struct Brake {
 
 /// The right to reconnect now. Dropping it lets the next one in.
 #[derive(Debug)]
-pub(super) struct Turn<'a> {
+struct Turn<'a> {
     _permit: SemaphorePermit<'a>,
 }
 
@@ -48,12 +52,27 @@ impl Brake {
         }
     }
 
+    /// Waits for a turn and makes an attempt in it.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, it gives up its turn or its place in the line, and drops the attempt.
+    pub(super) async fn run<F: Future>(&self, attempt: F) -> Result<F::Output, Crowded> {
+        let turn = self.enter().await?;
+        let mut attempt = pin!(attempt);
+        if let Ok(outcome) = time::timeout(MAX_TURN, attempt.as_mut()).await {
+            return Ok(outcome);
+        }
+        drop(turn);
+        Ok(attempt.await)
+    }
+
     /// Waits for a turn.
     ///
     /// # Cancel safety
     ///
     /// Dropped, it gives up its place in the line; those behind it move up.
-    pub(super) async fn enter(&self) -> Result<Turn<'_>, Crowded> {
+    async fn enter(&self) -> Result<Turn<'_>, Crowded> {
         let place = self.line.try_acquire().map_err(|_| Crowded)?;
         // Never closed.
         let permit = self.turns.acquire().await.map_err(|_| Crowded)?;
@@ -79,7 +98,7 @@ mod tests {
     use futures_util::{FutureExt as _, future::join_all};
     use tokio::time::Instant;
 
-    use super::{Brake, Crowded, MAX_WAITING};
+    use super::{Brake, Crowded, MAX_TURN, MAX_WAITING};
     use crate::Reconnect;
 
     fn brake(at_once: usize, per_second: u32) -> Brake {
@@ -120,6 +139,23 @@ mod tests {
             (brake.turns.available_permits(), brake.line.available_permits()),
             (2, MAX_WAITING)
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_attempt_without_an_end_does_not_keep_the_others_out() {
+        let brake = brake(1, 1_000);
+        let mut endless = Box::pin(brake.run(std::future::pending::<()>()));
+        let start = Instant::now();
+        assert!(endless.as_mut().now_or_never().is_none());
+        tokio::select! {
+            _ = endless.as_mut() => unreachable!(),
+            done = brake.run(std::future::ready(7)) => assert_eq!(done, Ok(7)),
+        }
+        assert!(start.elapsed() >= MAX_TURN && start.elapsed() < 2 * MAX_TURN);
+        // It goes on itself.
+        assert!(endless.as_mut().now_or_never().is_none());
+        drop(endless);
+        assert_eq!(brake.turns.available_permits(), 1);
     }
 
     #[tokio::test(start_paused = true)]

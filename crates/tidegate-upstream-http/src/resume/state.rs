@@ -126,7 +126,10 @@ impl State {
                 Novelty::Replayed => return Passage::Drop,
                 novelty => {
                     self.last.clear();
-                    self.last.extend_from_slice(id);
+                    // One that fits into no header is none to go on from.
+                    if HeaderValue::from_bytes(id).is_ok() {
+                        self.last.extend_from_slice(id);
+                    }
                     if novelty == Novelty::New { Passage::Pass } else { Passage::PassReused }
                 }
             },
@@ -164,7 +167,8 @@ impl State {
             trouble.failures = trouble.failures.saturating_add(1);
         }
         let waited = now.saturating_duration_since(since);
-        if trouble.failures >= self.policy.attempts.get() || waited >= self.policy.window {
+        let waited = Duration::from_millis(u64::try_from(waited.as_millis()).unwrap_or(u64::MAX));
+        if trouble.failures >= self.policy.attempts.get() || now >= since + self.policy.window {
             return Next::GiveUp { failures: trouble.failures, waited };
         }
         trouble.attempt = trouble.attempt.saturating_add(1);
@@ -173,7 +177,7 @@ impl State {
         Next::Reconnect { at: (now + self.pause(attempt, jitter)).min(last_moment), attempt }
     }
 
-    /// The id to go on from, if there is one that fits into a header.
+    /// The id to go on from.
     pub(super) fn last(&self) -> Option<HeaderValue> {
         if self.last.is_empty() { None } else { HeaderValue::from_bytes(&self.last).ok() }
     }
@@ -187,7 +191,8 @@ impl State {
     fn judge(&mut self, how: Break, now: Instant) {
         let Connection { since, is_first, is_alive, has_news } = self.connection;
         let lasted = now.saturating_duration_since(since) >= self.policy.max;
-        let is_poll = how == Break::Ended && self.retry.is_some();
+        let is_poll =
+            self.purpose == Purpose::Answer && how == Break::Ended && self.retry.is_some();
         if has_news || lasted || is_poll {
             // The pauses begin anew. With a poll it is the server who sets them.
             self.trouble.attempt = 0;

@@ -123,6 +123,11 @@ fn an_id_that_fits_into_no_header_is_none() {
     let mut stage = Stage::new(Purpose::Unasked);
     stage.saw("id: \u{1}\ndata: x\n\n");
     assert_eq!(stage.last(), None);
+    // An answer without one does not go on: anything might come instead.
+    let mut answer = Stage::new(Purpose::Answer);
+    answer.saw("id: 1\ndata: x\n\n");
+    answer.saw("id: \u{1}\ndata: x\n\n");
+    assert_eq!(answer.next(Break::Cut), Next::End);
     stage.saw("id: caf\u{e9} 7\ndata: x\n\n");
     assert_eq!(stage.state.last().unwrap().as_bytes(), "caf\u{e9} 7".as_bytes());
 }
@@ -222,6 +227,13 @@ fn a_server_that_ends_its_streams_in_order_is_asked_again_for_as_long_as_it_live
         assert!(attempt == round && pause <= POLICY.max, "{pause:?} {attempt}");
         stage.later(pause).opened();
     }
+
+    // Even if it wants to be asked at once, for it may be broken.
+    let mut stage = Stage::new(Purpose::Unasked);
+    stage.broke(Break::Ended);
+    stage.opened();
+    stage.saw(": nothing\n\n");
+    assert_eq!(stage.broke(Break::Ended), Some((ms(200), 2)));
 
     // A server that polls sets the pace itself, but an answer does not take forever.
     let mut stage = Stage::new(Purpose::Answer);

@@ -29,7 +29,7 @@ async fn attempts_are_bounded() {
         let (told, ()) = join!(async { transcript(world.ping().await).await }, server);
         let error = told.error.unwrap();
         assert_eq!((error.kind, error.retry), (Kind::Timeout, Retry::Never));
-        let said = format!("for the stream to go on, {attempts} attempts failed, outcome unknown");
+        let said = format!("to go on with the stream, {attempts} attempts failed, outcome unknown");
         assert!(error.message().ends_with(&said), "{}", error.message());
         assert_eq!(told.comments.len(), attempts as usize);
         assert!(peer.is_left_alone().await);
