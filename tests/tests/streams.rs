@@ -100,7 +100,7 @@ async fn events_that_come_byte_by_byte_or_all_at_once_are_the_same() {
 
 #[tokio::test]
 async fn a_stream_that_breaks_off_looks_cut_to_whoever_can_recover() {
-    let (proxy, mut upstream, [newer, older]) = start("").await;
+    let (proxy, mut upstream, [newer, older]) = start(", reconnect: off").await;
     let note = "data: {\"jsonrpc\":\"2.0\",\"method\":\"m\"}\n\n";
     let with_id = format!("id: 5\n{note}");
     // Modern clients ask again, legacy ones resume if there are ids; the others must be told.
@@ -369,7 +369,7 @@ async fn a_question_is_answered_by_the_client_that_was_asked() {
 
 #[tokio::test]
 async fn questions_and_resumption_pass_through_to_an_http_upstream() {
-    let (proxy, mut upstream, [_, client]) = start("").await;
+    let (proxy, mut upstream, [_, client]) = start(", reconnect: off").await;
     // A question on a stream, answered by a POST of its own.
     let (mut events, mut exchange) = relayed(&proxy, &mut upstream, &client).await;
     let asked = "id: 3\ndata: {\"jsonrpc\":\"2.0\",\"id\":\"q\",\"method\":\"roots/list\"}\n\n";

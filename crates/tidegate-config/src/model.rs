@@ -10,7 +10,7 @@ mod upstream;
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 
 pub use upstream::{
-    Http2, HttpUpstream, Processes, Rlimits, Sharing, StdioUpstream, Transport, Upstream,
+    Http2, HttpUpstream, Processes, Reconnect, Rlimits, Sharing, StdioUpstream, Transport, Upstream,
 };
 
 /// Everything a gateway needs to start.

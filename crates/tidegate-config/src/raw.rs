@@ -139,6 +139,13 @@ pub(crate) struct RawHttp {
     pub(crate) acquire_timeout: Field<Span>,
     pub(crate) min_idle_connections: Field<Count>,
     pub(crate) http2: Field<Text>,
+    pub(crate) reconnect: Field<Text>,
+    pub(crate) reconnect_attempts: Field<Count>,
+    pub(crate) reconnect_base: Field<Span>,
+    pub(crate) reconnect_max: Field<Span>,
+    pub(crate) reconnect_for: Field<Span>,
+    pub(crate) reconnect_at_once: Field<Count>,
+    pub(crate) reconnect_rate: Field<Count>,
     pub(crate) pool_idle: Field<Span>,
     pub(crate) max_connection_age: Field<Option<Span>>,
     pub(crate) max_connection_requests: Field<Option<Count>>,
@@ -192,7 +199,7 @@ pub(crate) struct RawLog {
 
 /// The full key of a name that stands in the wrong section; the first where there are several.
 pub(crate) fn home_of(name: &str) -> Option<String> {
-    const HOMES: [(&str, &[&str]); 19] = [
+    const HOMES: [(&str, &[&str]); 21] = [
         ("limits", &["max_body", "max_header_bytes", "max_header_value", "max_headers"]),
         ("limits", &["max_uri", "body_budget", "max_sessions", "max_depth", "max_batch"]),
         ("limits", &["replay_budget"]),
@@ -220,6 +227,11 @@ pub(crate) fn home_of(name: &str) -> Option<String> {
         ),
         ("routes[0]", &["replay", "replay_window", "replay_max_events"]),
         ("routes[0]", &["replay_max_bytes", "replay_prime_after"]),
+        (
+            "upstreams.NAME.http",
+            &["reconnect", "reconnect_attempts", "reconnect_base", "reconnect_max"],
+        ),
+        ("upstreams.NAME.http", &["reconnect_for", "reconnect_at_once", "reconnect_rate"]),
         ("log", &["level", "format"]),
     ];
     let (section, _) = HOMES.iter().find(|(_, names)| names.contains(&name))?;

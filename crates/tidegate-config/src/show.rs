@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// Keys in reading order; names of the user's choice come after them, by alphabet.
-const ORDER: [&str; 86] = [
+const ORDER: [&str; 93] = [
     "version",
     "listeners",
     "ops",
@@ -66,6 +66,13 @@ const ORDER: [&str; 86] = [
     "max_connection_requests",
     "min_idle_connections",
     "http2",
+    "reconnect",
+    "reconnect_attempts",
+    "reconnect_base",
+    "reconnect_max",
+    "reconnect_for",
+    "reconnect_at_once",
+    "reconnect_rate",
     "max_connections",
     "max_waiting",
     "acquire_timeout",

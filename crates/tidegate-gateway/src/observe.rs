@@ -30,7 +30,10 @@ fn feed(counted: &Counted, samples: &mut Samples) {
     processes::strays(&counted.processes, samples);
     for (name, leaf) in &*counted.leaves {
         match leaf {
-            Leaf::Http(http, endpoint) => connections(name, endpoint, &http.stats(), samples),
+            Leaf::Http(http, endpoint) => {
+                connections(name, endpoint, &http.stats(), samples);
+                resumption(name, endpoint, &http.resumption(), samples);
+            }
             Leaf::Sse(sse, endpoint) => connections(name, endpoint, &sse.stats().http, samples),
             Leaf::Stdio(stdio) => processes::feed(name, &stdio.stats(), samples),
         }
@@ -112,5 +115,29 @@ fn connections(
             let labels = [upstream, endpoint, (Label::Reason, reason)];
             samples.counter(Counter::HttpRefused, &labels, count);
         }
+    }
+}
+
+/// Streams that broke, and how they went on.
+fn resumption(
+    name: &str,
+    endpoint: &str,
+    stats: &tidegate_upstream_http::Resumption,
+    samples: &mut Samples,
+) {
+    let labels = [(Label::Upstream, name), (Label::Endpoint, endpoint)];
+    samples.gauge(Gauge::HttpStreamsWaiting, &labels, stats.waiting);
+    samples.counter(Counter::HttpStreamsResumed, &labels, stats.resumed);
+    samples.counter(Counter::HttpStreamGaps, &labels, stats.gaps);
+    samples.counter(Counter::HttpStreamsGivenUp, &labels, stats.given_up);
+    samples.counter(Counter::HttpEventsReplayed, &labels, stats.replayed);
+    samples.counter(Counter::HttpEventIdsReused, &labels, stats.reused_ids);
+    times(Histogram::HttpReconnectTime, &labels, &stats.times, samples);
+    for (outcome, count) in
+        [("opened", stats.opened), ("failed", stats.failed), ("refused", stats.refused)]
+    {
+        let [upstream, endpoint] = labels;
+        let labels = [upstream, endpoint, (Label::Outcome, outcome)];
+        samples.counter(Counter::HttpReconnects, &labels, count);
     }
 }

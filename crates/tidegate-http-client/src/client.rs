@@ -110,6 +110,11 @@ impl Client {
         &self.always
     }
 
+    /// The signal that the client takes no more requests.
+    pub const fn stopped(&self) -> &CancellationToken {
+        &self.stopped
+    }
+
     /// What is counted.
     pub const fn counters(&self) -> &Arc<Counters> {
         &self.counters

@@ -75,6 +75,10 @@ pub enum Fault {
     EventTooLarge(#[source] TooLong),
     #[error("the session id is not valid")]
     SessionId,
+    #[error("the rest of a stream is not to be had: {0:?}")]
+    NotResumed(Option<StatusCode>),
+    #[error("the stream did not go on within {waited:?}, {attempts} attempts failed")]
+    GaveUp { attempts: u32, waited: Duration },
 }
 
 impl Fault {
@@ -126,7 +130,7 @@ impl Fault {
             | Self::Unsent
             | Self::Refused(_) => (K::Unreachable, O::Upstream, R::NotSent),
             Self::ConnectTimeout(_) => (K::Timeout, O::Upstream, R::NotSent),
-            Self::HeadTimeout(_) | Self::IdleTimeout(_) | Self::Deadline => {
+            Self::HeadTimeout(_) | Self::IdleTimeout(_) | Self::Deadline | Self::GaveUp { .. } => {
                 (K::Timeout, O::Upstream, R::Never)
             }
             Self::Lost(_) | Self::Cut(_) | Self::CutEvent => (K::Died, O::Upstream, R::Never),
@@ -149,6 +153,7 @@ impl Fault {
             | Self::Encoded
             | Self::ContentType
             | Self::Message(_)
+            | Self::NotResumed(_)
             | Self::SessionId => (K::Protocol, O::Upstream, R::Never),
         }
     }
@@ -208,6 +213,25 @@ impl Fault {
                     .into();
             }
             Self::SessionId => "the server's session id is not visible ASCII",
+            Self::NotResumed(None) => {
+                "the connection to the server broke, and it offers no way to get the rest of the \
+                 stream; outcome unknown"
+            }
+            Self::NotResumed(Some(status)) => {
+                let status = status.as_u16();
+                return format!(
+                    "the connection to the server broke, and it refused the rest of the stream \
+                     with HTTP {status}; outcome unknown"
+                )
+                .into();
+            }
+            Self::GaveUp { attempts, waited } => {
+                return format!(
+                    "waited {waited:?} for the server to go on with the stream, {attempts} \
+                     attempts failed, outcome unknown"
+                )
+                .into();
+            }
         })
     }
 }

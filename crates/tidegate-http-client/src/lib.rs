@@ -56,6 +56,6 @@ pub use crate::{
     exchange::{Exchange, Limits},
     fault::Fault,
     link::Outgoing,
-    params::{Http2, Params, SetupError, Target},
+    params::{Http2, Params, Reconnect, SetupError, Target},
     stats::{Attempt, Attempts, Counters, OpenStream, Stats},
 };

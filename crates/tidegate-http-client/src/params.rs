@@ -1,6 +1,6 @@
 //! What an upstream needs to know, and the same after it was checked.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, num::NonZeroU32, sync::Arc, time::Duration};
 
 use http::{
     HeaderMap, HeaderValue, Uri,
@@ -48,6 +48,41 @@ pub struct Params {
     pub ca_pem: Option<Vec<u8>>,
     /// Headers that every request carries, whatever the client sent under these names.
     pub headers: HeaderMap,
+    /// How legacy streams that break are taken up again; `None` for not at all.
+    pub reconnect: Option<Reconnect>,
+}
+
+/// How a stream that broke is taken up again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reconnect {
+    /// How many attempts in a row may bring nothing before the stream is given up.
+    pub attempts: NonZeroU32,
+    /// The limit of the first pause, or what the server asks for if that is longer. It doubles
+    /// with every attempt that brings nothing, and the pause is anything below it.
+    pub base: Duration,
+    /// The largest limit of a pause. What a server asks for may be longer.
+    pub max: Duration,
+    /// How long a stream without any sign of life is worth attempts.
+    pub window: Duration,
+    /// How many streams may reconnect at once; at least one.
+    pub at_once: usize,
+    /// How many reconnects may begin in a second; at least one.
+    pub per_second: u32,
+}
+
+impl Default for Reconnect {
+    /// At most ten attempts in a row that bring nothing, at first within 500 ms of each other and
+    /// then within 10 s, for at most five minutes; 16 at once, 100 in a second.
+    fn default() -> Self {
+        Self {
+            attempts: const { NonZeroU32::new(10).unwrap() },
+            base: Duration::from_millis(500),
+            max: Duration::from_secs(10),
+            window: Duration::from_secs(300),
+            at_once: 16,
+            per_second: 100,
+        }
+    }
 }
 
 /// When HTTP/2 is spoken to a server.
@@ -108,7 +143,7 @@ pub struct Target {
 
 impl Params {
     /// The defaults: 2 s to connect, 30 s to the response head, 60 s between bytes, 256
-    /// connections that are kept for 60 s, 16 MiB per message.
+    /// connections that are kept for 60 s, 16 MiB per message, and broken streams are taken up.
     pub fn new(name: impl Into<Arc<str>>, url: Uri) -> Self {
         Self {
             name: name.into(),
@@ -127,6 +162,7 @@ impl Params {
             http2: Http2::default(),
             ca_pem: None,
             headers: HeaderMap::new(),
+            reconnect: Some(Reconnect::default()),
         }
     }
 }
@@ -186,6 +222,7 @@ impl fmt::Debug for Params {
             .field("max_uses", &self.max_uses)
             .field("min_idle", &self.min_idle)
             .field("max_response", &self.max_response)
+            .field("reconnect", &self.reconnect)
             .finish_non_exhaustive()
     }
 }

@@ -164,6 +164,8 @@ families! {
         HttpConnectionsInUse: Gauge = "http_pool_connections_in_use" [Upstream, Endpoint],
         /// Requests that wait for a connection to the endpoint.
         HttpWaiting: Gauge = "http_pool_requests_waiting" [Upstream, Endpoint],
+        /// Broken streams of the endpoint whose readers wait for them to go on.
+        HttpStreamsWaiting: Gauge = "http_streams_waiting" [Upstream, Endpoint],
         /// Bytes of the buffers that are in use or kept to be used again.
         BuffersHeld: Gauge = "buffers_held" in Bytes [],
         /// Buffers that are in use.
@@ -250,6 +252,18 @@ families! {
         HttpUpkeepFailures: Counter = "http_pool_upkeep_failures" [Upstream, Endpoint],
         /// Requests that got no connection to the endpoint.
         HttpRefused: Counter = "http_pool_requests_refused" [Upstream, Endpoint, Reason],
+        /// Attempts to go on with a broken stream of the endpoint.
+        HttpReconnects: Counter = "http_reconnects" [Upstream, Endpoint, Outcome],
+        /// Breaks of a stream after which it went on from the last event that had an id.
+        HttpStreamsResumed: Counter = "http_streams_resumed" [Upstream, Endpoint],
+        /// Breaks of a stream after which it went on without an id, so that events may be missing.
+        HttpStreamGaps: Counter = "http_stream_gaps" [Upstream, Endpoint],
+        /// Breaks of a stream after which it was given up.
+        HttpStreamsGivenUp: Counter = "http_streams_given_up" [Upstream, Endpoint],
+        /// Events that came again after a break and were not passed on.
+        HttpEventsReplayed: Counter = "http_events_replayed" [Upstream, Endpoint],
+        /// Events under an id that the server had used for another one; they were passed on.
+        HttpEventIdsReused: Counter = "http_event_ids_reused" [Upstream, Endpoint],
         /// Connections from clients accepted.
         ConnectionsAccepted: Counter = "downstream_connections_accepted" [],
         /// Connections from clients turned away.
@@ -266,6 +280,8 @@ families! {
         StdioAcquireTime: Histogram = "stdio_pool_acquire_time" in Seconds [Upstream],
         /// Time that requests waited for the connection they got to the endpoint; most do not wait.
         HttpAcquireTime: Histogram = "http_pool_acquire_time" in Seconds [Upstream, Endpoint],
+        /// Time from the break of a stream to the moment when it went on.
+        HttpReconnectTime: Histogram = "http_reconnect_time" in Seconds [Upstream, Endpoint],
     }
 }
 

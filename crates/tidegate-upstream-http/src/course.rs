@@ -6,19 +6,27 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, Request, StatusCode, response};
 use http_body_util::Full;
 use tidegate_http_client::{
-    Attempt, Client, Errand, Exchange, Fault, Lane, OpenStream,
+    Attempt, Client, Errand, Exchange, Fault, Lane, OpenStream, Reconnect,
     answer::{self, Asked, Plan},
     headers::{self, Purpose},
 };
 use tidegate_protocol::{Envelope, Era, Kind as MessageKind};
 use tidegate_service::{Body, Call, Error, EventStream, Operation, Reply, Session};
 
-use crate::{events::Events, session};
+use crate::{
+    events::Events,
+    resume::{self, Brake, Level, Resuming, Source, level_of},
+    session,
+};
 
 /// What all clones of an upstream share.
 pub(crate) struct Core {
     pub(crate) client: Client,
     pub(crate) max_response: usize,
+    /// How streams that break are taken up again, if they are.
+    pub(crate) reconnect: Option<Reconnect>,
+    pub(crate) brake: Option<Brake>,
+    pub(crate) resumption: Arc<resume::Counters>,
 }
 
 /// What is sent, and how the answer is to be read.
@@ -32,6 +40,10 @@ struct Plea {
     in_session: bool,
     /// Where to keep the id that comes with the answer to `initialize`.
     unbound: Option<Session>,
+    /// What it takes to go on with a stream that answers.
+    source: Option<Arc<Source>>,
+    /// The log level that the session has from now on, if the server agrees.
+    level: Option<Level>,
 }
 
 /// What the client gets to see of a response head.
@@ -42,7 +54,7 @@ struct Head {
 }
 
 /// What came back.
-enum Answer {
+pub(crate) enum Answer {
     Empty,
     One(Envelope),
     Events(Exchange),
@@ -62,7 +74,10 @@ impl Core {
                 Err(fault) => Err(std::mem::replace(fault, Fault::TooLate)),
             };
             match answered {
-                Ok((head, answer)) => Ok(core.reply(head, answer, attempt)),
+                Ok((head, answer)) => {
+                    let source = plea.ok().and_then(|plea| plea.source);
+                    Ok(core.reply(head, answer, attempt, source))
+                }
                 Err(fault) => {
                     attempt.failed(fault.verdict().0);
                     Err(fault.at(core.client.name()))
@@ -71,13 +86,24 @@ impl Core {
         }
     }
 
-    fn reply(&self, head: Head, answer: Answer, mut attempt: Attempt) -> Reply {
+    fn reply(
+        self: &Arc<Self>,
+        head: Head,
+        answer: Answer,
+        mut attempt: Attempt,
+        source: Option<Arc<Source>>,
+    ) -> Reply {
         let body = match answer {
             Answer::Events(exchange) => {
                 let open = OpenStream::new(Arc::clone(self.client.counters()));
                 let name = Arc::clone(self.client.name());
                 let events = Events::new(exchange, self.max_response, attempt, name, open);
-                Body::Stream(EventStream::new(events))
+                Body::Stream(match (source, self.reconnect) {
+                    (Some(source), Some(policy)) => {
+                        EventStream::new(Resuming::new(self, policy, source, events))
+                    }
+                    _ => EventStream::new(events),
+                })
             }
             Answer::Empty => {
                 attempt.answered();
@@ -112,6 +138,7 @@ impl Core {
         }
         let bare = || answer::bare(head.status, plea.asked, plea.in_session);
         let answer = self.read(exchange, plan, bare).await?;
+        plea.learn(head.status, &answer);
         if plea.is_request && head.status.is_success() && matches!(answer, Answer::Empty) {
             // Its client would wait for an answer that never comes.
             return Err(Fault::NoAnswer);
@@ -119,7 +146,30 @@ impl Core {
         Ok((head, answer))
     }
 
+    /// Asks for the stream behind an event, and says with the answer whether it was asked in a
+    /// session of the server's.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, it closes its connection.
+    pub(crate) async fn listen_again(
+        &self,
+        call: Call,
+        is_answer: bool,
+    ) -> Result<(StatusCode, bool, Answer), Fault> {
+        let mut plea = self.plead(call)?;
+        // The rest of an answer comes in time or not at all.
+        if is_answer {
+            plea.errand.lane = Lane::Calls;
+        }
+        let (head, answer) = self.exchange(&mut plea).await?;
+        Ok((head.status, plea.in_session, answer))
+    }
+
     fn plan(&self, head: &response::Parts, plea: &Plea) -> Result<Plan, Fault> {
+        if plea.asked == Asked::Listen && head.status == StatusCode::METHOD_NOT_ALLOWED {
+            session::set_without_stream(plea.session());
+        }
         let plan = answer::plan(head.status, &head.headers, plea.asked)?;
         if let Some(session) = &plea.unbound
             && head.status.is_success()
@@ -165,12 +215,15 @@ impl Core {
     fn plead(&self, call: Call) -> Result<Plea, Fault> {
         let Call { operation, cx } = call;
         let id = session::id_for(&cx, &self.client.target().endpoint)?;
+        let source = self.reconnect.and_then(|_| Source::of(&operation, &cx)).map(Arc::new);
         let mut plea = Plea {
             errand: Errand { request: None, lane: Lane::Calls, cap: cx.deadline },
             asked: Asked::Send,
             is_request: false,
             in_session: id.is_some(),
             unbound: None,
+            source,
+            level: None,
         };
         let (method, purpose, bytes) = match operation {
             Operation::Send(envelope) => {
@@ -180,7 +233,11 @@ impl Core {
                 match cx.era {
                     Era::Modern if is("subscriptions/listen") => plea.errand.lane = Lane::Streams,
                     Era::Modern => (),
-                    Era::Legacy if id.is_some() => (),
+                    Era::Legacy if id.is_some() => {
+                        if plea.source.is_some() && is("logging/setLevel") {
+                            plea.level = level_of(&envelope);
+                        }
+                    }
                     Era::Legacy => plea.unbound = cx.session.filter(|_| is("initialize")),
                 }
                 (Method::POST, Purpose::Send, envelope.into_bytes())
@@ -188,6 +245,10 @@ impl Core {
             Operation::Listen { last_event_id } => {
                 plea.asked = Asked::Listen;
                 plea.errand.lane = Lane::Streams;
+                if session::is_without_stream(cx.session.as_ref()) {
+                    // It has said so once.
+                    return Err(Fault::Unsupported);
+                }
                 (Method::GET, Purpose::Listen(last_event_id), Bytes::new())
             }
             Operation::EndSession if id.is_none() => return Ok(plea),
@@ -204,5 +265,23 @@ impl Core {
         *request.headers_mut() = headers;
         plea.errand.request = Some(request);
         Ok(plea)
+    }
+}
+
+impl Plea {
+    fn session(&self) -> Option<&Session> {
+        self.source.as_deref().and_then(Source::session)
+    }
+
+    /// What the answer says about the session.
+    fn learn(&self, status: StatusCode, answer: &Answer) {
+        let is_refusal =
+            matches!(answer, Answer::One(message) if message.kind() == MessageKind::Error);
+        if let (Some(level), Some(session)) = (self.level, self.session())
+            && status.is_success()
+            && !is_refusal
+        {
+            session::set_level(session, level);
+        }
     }
 }

@@ -18,6 +18,7 @@ pub(crate) struct Events {
     /// `None` after the end.
     exchange: Option<Exchange>,
     decoder: sse::Decoder,
+    max_event: usize,
     attempt: Attempt,
     upstream: Arc<str>,
     /// `None` after the end.
@@ -33,10 +34,36 @@ impl Events {
         open: OpenStream,
     ) -> Self {
         let decoder = sse::Decoder::new(max_event);
-        Self { exchange: Some(exchange), decoder, attempt, upstream, open: Some(open) }
+        Self { exchange: Some(exchange), decoder, max_event, attempt, upstream, open: Some(open) }
     }
 
-    fn poll_block(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<sse::Block, Fault>>> {
+    /// Goes on with the body of another exchange. What was left of an event is forgotten.
+    pub(crate) fn go_on(&mut self, exchange: Exchange, attempt: Attempt) {
+        self.exchange = Some(exchange);
+        self.decoder = sse::Decoder::new(self.max_event);
+        self.attempt = attempt;
+    }
+
+    /// The exchange is over, as [`Events::poll_block`] has said.
+    pub(crate) fn close(&mut self, fault: Option<&Fault>) {
+        match fault {
+            Some(fault) => self.attempt.failed(fault.verdict().0),
+            None => self.attempt.answered(),
+        }
+        if let Some(exchange) = self.exchange.take() {
+            exchange.discard();
+        }
+    }
+
+    /// There will be no more events.
+    pub(crate) fn over(&mut self) {
+        self.open = None;
+    }
+
+    pub(crate) fn poll_block(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<sse::Block, Fault>>> {
         let Some(exchange) = &mut self.exchange else { return Poll::Ready(None) };
         loop {
             if let Some(block) = self.decoder.next().map_err(Fault::EventTooLarge).transpose() {
@@ -69,18 +96,11 @@ impl Stream for Events {
         let Poll::Ready(block) = self.poll_block(cx) else { return Poll::Pending };
         Poll::Ready(match block {
             Some(Ok(block)) => Some(Ok(Frame::Block(block))),
-            Some(Err(fault)) => {
-                self.open = None;
-                self.attempt.failed(fault.verdict().0);
-                if let Some(exchange) = self.exchange.take() {
-                    exchange.discard();
-                }
-                Some(Err(fault.at(&self.upstream)))
-            }
-            None => {
-                self.open = None;
-                self.attempt.answered();
-                None
+            end => {
+                let fault = end.and_then(Result::err);
+                self.over();
+                self.close(fault.as_ref());
+                fault.map(|fault| Err(fault.at(&self.upstream)))
             }
         })
     }

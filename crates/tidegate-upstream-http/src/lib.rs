@@ -31,14 +31,15 @@
 //! ```
 //!
 //! The map: `upstream` is the service and `course` what a call goes through; `session` is what the
-//! server keeps, `events` the stream it answers with. Connections and what crosses them are in
-//! [`tidegate_http_client`].
+//! server keeps, `events` the stream it answers with, and `resume` goes on where that broke off.
+//! Connections and what crosses them are in [`tidegate_http_client`].
 
 mod course;
 mod events;
+mod resume;
 mod session;
 mod upstream;
 
-pub use tidegate_http_client::{Attempts, Http2, Params, SetupError, Stats};
+pub use tidegate_http_client::{Attempts, Http2, Params, Reconnect, SetupError, Stats};
 
-pub use crate::{session::UpstreamSession, upstream::HttpUpstream};
+pub use crate::{resume::Resumption, session::UpstreamSession, upstream::HttpUpstream};

@@ -3,13 +3,16 @@
 //! The client knows the proxy's session id; the server knows its own. The server's id hangs on the
 //! session, and it goes to no other server: it is a secret between two.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use http::{HeaderMap, HeaderValue};
+use parking_lot::Mutex;
 use tidegate_http_client::Fault;
 use tidegate_protocol::{Era, header::MCP_SESSION_ID};
 use tidegate_service::{Cx, Session};
 use tracing::debug;
+
+use crate::resume::Level;
 
 /// What an [`crate::HttpUpstream`] hangs on a legacy session with [`Session::bind`].
 #[derive(Debug)]
@@ -18,6 +21,40 @@ pub struct UpstreamSession {
     pub id: HeaderValue,
     /// The URL of the server that gave it.
     pub endpoint: Arc<str>,
+    /// The log level that the client has set.
+    level: Mutex<Option<Level>>,
+    /// Set once the server has said that it has no GET stream.
+    without_stream: OnceLock<()>,
+}
+
+impl UpstreamSession {
+    fn new(id: HeaderValue, endpoint: Arc<str>) -> Self {
+        Self { id, endpoint, level: Mutex::default(), without_stream: OnceLock::new() }
+    }
+
+    pub(crate) fn level(&self) -> Option<Level> {
+        *self.level.lock()
+    }
+}
+
+/// The server has taken the client's log level.
+pub(crate) fn set_level(session: &Session, level: Level) {
+    if let Some(bound) = session.binding::<UpstreamSession>() {
+        *bound.level.lock() = Some(level);
+    }
+}
+
+/// Whether the server has said in this session that it has no GET stream.
+pub(crate) fn is_without_stream(session: Option<&Session>) -> bool {
+    let bound = session.and_then(Session::binding::<UpstreamSession>);
+    bound.is_some_and(|bound| bound.without_stream.get().is_some())
+}
+
+/// The server has said that it has no GET stream.
+pub(crate) fn set_without_stream(session: Option<&Session>) {
+    if let Some(bound) = session.and_then(Session::binding::<UpstreamSession>) {
+        bound.without_stream.get_or_init(|| ());
+    }
 }
 
 /// The id to send to `endpoint`; `None` where the server gave none.
@@ -47,7 +84,7 @@ pub(crate) fn keep(
     }
     let mut id = id.clone();
     id.set_sensitive(true);
-    if !session.bind(Arc::new(UpstreamSession { id, endpoint: Arc::clone(endpoint) })) {
+    if !session.bind(Arc::new(UpstreamSession::new(id, Arc::clone(endpoint)))) {
         // Two `initialize` at once. The first id stands.
         debug!("the session is bound already");
     }

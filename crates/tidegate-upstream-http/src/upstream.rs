@@ -12,7 +12,10 @@ use tidegate_http_client::{Client, Params, SetupError, Stats};
 use tidegate_service::{Call, Error, Reply, Tasks};
 use tower::Service;
 
-use crate::course::Core;
+use crate::{
+    course::Core,
+    resume::{Brake, Resumption},
+};
 
 /// An MCP server over Streamable HTTP. Clones share its connections.
 #[derive(Clone)]
@@ -34,7 +37,13 @@ impl HttpUpstream {
     /// Outside a tokio runtime.
     pub fn new(params: Params, tasks: Tasks) -> Result<Self, SetupError> {
         let client = Client::new(&params, tasks)?;
-        Ok(Self(Arc::new(Core { client, max_response: params.max_response })))
+        Ok(Self(Arc::new(Core {
+            client,
+            max_response: params.max_response,
+            reconnect: params.reconnect,
+            brake: params.reconnect.as_ref().map(Brake::new),
+            resumption: Arc::default(),
+        })))
     }
 
     /// Answers one call. What the service does, with one allocation per call less for those who
@@ -50,6 +59,11 @@ impl HttpUpstream {
     /// What the upstream has open and has done.
     pub fn stats(&self) -> Stats {
         self.0.client.stats()
+    }
+
+    /// Streams that broke, and how they went on.
+    pub fn resumption(&self) -> Resumption {
+        self.0.resumption.read()
     }
 
     /// Refuses calls from now on, closes idle connections, and waits for the calls and streams that

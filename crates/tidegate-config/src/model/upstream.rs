@@ -121,6 +121,23 @@ pub enum Transport {
     Sse,
 }
 
+/// How legacy streams that break are taken up again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reconnect {
+    /// Attempts in a row that may bring nothing. Default 10.
+    pub attempts: NonZeroU32,
+    /// Limit of the first pause, at most `max`; it doubles with each attempt. Default 500 ms.
+    pub base: Duration,
+    /// Largest limit of a pause. Default 10 s.
+    pub max: Duration,
+    /// How long a stream without any sign of life is worth attempts. Default 5 min.
+    pub window: Duration,
+    /// Streams of the upstream that reconnect at once. Default 16.
+    pub at_once: usize,
+    /// Reconnects of the upstream in a second. Default 100.
+    pub per_second: NonZeroU32,
+}
+
 /// How to reach and treat an HTTP server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpUpstream {
@@ -155,6 +172,8 @@ pub struct HttpUpstream {
     pub max_response: usize,
     /// Whether calls share HTTP/2 connections. Default [`Http2::Auto`].
     pub http2: Http2,
+    /// How legacy streams that break are taken up again; `None` for not at all.
+    pub reconnect: Option<Reconnect>,
     /// Content of `ca_file`: PEM certificates trusted besides the system's.
     pub ca_pem: Option<Vec<u8>>,
     /// Headers added to every request, all marked sensitive.

@@ -1,5 +1,7 @@
 //! A server over HTTP: URL, certificates, headers.
 
+mod reconnect;
+
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 
 use super::{
@@ -79,6 +81,18 @@ pub(super) fn check(
     let min_idle_connections = spares(&section, min_idle, max_connections);
     let choices = [("off", Http2::Off), ("auto", Http2::Auto), ("always", Http2::Always)];
     let http2 = section.choice("http2", raw.http2, "not a use of HTTP/2", &choices);
+    let reconnect = reconnect::check(
+        &section,
+        reconnect::Fields {
+            on: raw.reconnect,
+            attempts: raw.reconnect_attempts,
+            base: raw.reconnect_base,
+            max: raw.reconnect_max,
+            window: raw.reconnect_for,
+            at_once: raw.reconnect_at_once,
+            rate: raw.reconnect_rate,
+        },
+    );
     let max_response = section.size("max_response", raw.max_response, 1024..=1 << 30);
     Some(HttpUpstream {
         url: url?,
@@ -95,6 +109,7 @@ pub(super) fn check(
         max_connection_requests: max_connection_requests?.map(|requests| requests as u64),
         max_response: max_response?,
         http2: http2?,
+        reconnect: reconnect?,
         ca_pem: ca_pem?,
         headers: headers?,
     })

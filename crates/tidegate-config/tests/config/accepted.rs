@@ -5,9 +5,9 @@ use std::{collections::BTreeMap, num::NonZeroU32, path::PathBuf, time::Duration}
 
 use http::{HeaderMap, HeaderValue};
 use tidegate_config::{
-    Config, Forward, Http2, HttpUpstream, Limits, Listener, Log, LogFormat, Ops, Processes, Replay,
-    ReplayMode, Rlimits, Route, Secret, Security, Sharing, SsePaths, StdioUpstream, Timeouts,
-    Transport, Upstream,
+    Config, Forward, Http2, HttpUpstream, Limits, Listener, Log, LogFormat, Ops, Processes,
+    Reconnect, Replay, ReplayMode, Rlimits, Route, Secret, Security, Sharing, SsePaths,
+    StdioUpstream, Timeouts, Transport, Upstream,
 };
 
 use crate::world::{PEM, World};
@@ -80,6 +80,12 @@ upstreams:
       acquire_timeout: 48s
       min_idle_connections: 3
       http2: always
+      reconnect_attempts: 71
+      reconnect_base: 72ms
+      reconnect_max: 73s
+      reconnect_for: 74s
+      reconnect_at_once: 75
+      reconnect_rate: 76
       max_connection_age: 49s
       max_connection_requests: 50
       pool_idle: 45s
@@ -164,6 +170,14 @@ fn expected_remote() -> HttpUpstream {
         acquire_timeout: seconds(48),
         min_idle_connections: 3,
         http2: Http2::Always,
+        reconnect: Some(Reconnect {
+            attempts: NonZeroU32::new(71).unwrap(),
+            base: Duration::from_millis(72),
+            max: seconds(73),
+            window: seconds(74),
+            at_once: 75,
+            per_second: NonZeroU32::new(76).unwrap(),
+        }),
         pool_idle: seconds(45),
         max_connection_age: Some(seconds(49)),
         max_connection_requests: Some(50),
@@ -343,6 +357,14 @@ fn defaults() {
             acquire_timeout: seconds(5),
             min_idle_connections: 0,
             http2: Http2::Auto,
+            reconnect: Some(Reconnect {
+                attempts: NonZeroU32::new(10).unwrap(),
+                base: Duration::from_millis(500),
+                max: seconds(10),
+                window: seconds(300),
+                at_once: 16,
+                per_second: NonZeroU32::new(100).unwrap(),
+            }),
             pool_idle: seconds(60),
             max_connection_age: None,
             max_connection_requests: None,

@@ -52,6 +52,13 @@ upstreams:
       max_connection_requests: off  # default
       min_idle_connections: 0  # default
       http2: auto  # default
+      reconnect: on  # default
+      reconnect_attempts: 10  # default
+      reconnect_base: 500ms  # default
+      reconnect_max: 10s  # default
+      reconnect_for: 5m  # default
+      reconnect_at_once: 16  # default
+      reconnect_rate: 100  # default
       max_connections: 1024  # default
       max_waiting: 1024  # default
       acquire_timeout: 5s  # default

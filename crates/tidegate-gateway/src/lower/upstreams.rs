@@ -7,7 +7,7 @@ use tidegate_process::Spawner;
 use tidegate_server::legacy_failure;
 use tidegate_service::Tasks;
 use tidegate_session::{LogLimits, ReplayParams};
-use tidegate_upstream_http::{Http2, HttpUpstream};
+use tidegate_upstream_http::{Http2, HttpUpstream, Reconnect};
 use tidegate_upstream_sse::SseUpstream;
 use tidegate_upstream_stdio::{Rlimits, Sharing, StdioUpstream};
 
@@ -120,6 +120,14 @@ fn http_params(
         },
         ca_pem: http.ca_pem.clone(),
         headers: http.headers.clone(),
+        reconnect: http.reconnect.map(|reconnect| Reconnect {
+            attempts: reconnect.attempts,
+            base: reconnect.base,
+            max: reconnect.max,
+            window: reconnect.window,
+            at_once: reconnect.at_once,
+            per_second: reconnect.per_second.get(),
+        }),
     }
 }
 
@@ -172,7 +180,7 @@ mod tests {
     use tidegate_config::{Environment, Flags, Upstream, load_in};
     use tidegate_service::Tasks;
     use tidegate_session::{LogLimits, ReplayParams};
-    use tidegate_upstream_http::Http2;
+    use tidegate_upstream_http::{Http2, Reconnect};
     use tidegate_upstream_stdio::{Params, Rlimits, Sharing};
 
     use crate::processes::Processes;
@@ -314,13 +322,27 @@ mod tests {
         }
     }
 
+    fn http(keys: &str) -> tidegate_upstream_http::Params {
+        let keys = format!("{{url: 'http://127.0.0.1:9/x', {keys}}}");
+        let Upstream::Http(http) = upstream("HTTP", &keys) else { panic!("not http") };
+        super::http_params(&"a".into(), &http)
+    }
+
+    #[test]
+    fn reconnecting_is_off_where_it_is_off_and_else_as_the_upstream_has_it() {
+        assert_eq!(http("reconnect: off").reconnect, None);
+        assert_eq!(http("reconnect: on").reconnect, Some(Reconnect::default()));
+    }
+
     #[test]
     fn every_key_of_a_url_reaches_its_upstream() {
-        let keys = "{url: 'http://127.0.0.1:9/x', connect_timeout: 11s, request_timeout: 12s, \
-                    idle_timeout: 13s, max_connections: 14, max_waiting: 15, acquire_timeout: 16s, \
-                    pool_idle: 17s, max_connection_age: 19s, max_connection_requests: 20, \
-                    min_idle_connections: 3, http2: always, max_response: 18KiB, headers: {k: v}}";
-        let Upstream::Http(http) = upstream("HTTP", keys) else { panic!("not http") };
+        let params = http(
+            "connect_timeout: 11s, request_timeout: 12s, idle_timeout: 13s, max_connections: 14, \
+             max_waiting: 15, acquire_timeout: 16s, pool_idle: 17s, max_connection_age: 19s, \
+             max_connection_requests: 20, min_idle_connections: 3, http2: always, \
+             max_response: 18KiB, headers: {k: v}, reconnect_attempts: 21, reconnect_base: 22ms, \
+             reconnect_max: 23s, reconnect_for: 24s, reconnect_at_once: 25, reconnect_rate: 26",
+        );
         let tidegate_upstream_http::Params {
             name,
             url,
@@ -338,7 +360,8 @@ mod tests {
             http2,
             ca_pem,
             headers,
-        } = super::http_params(&"a".into(), &http);
+            reconnect,
+        } = params;
         let seconds = Duration::from_secs;
         assert_eq!((&*name, url.to_string().as_str()), ("a", "http://127.0.0.1:9/x"));
         assert_eq!((connect_timeout, request_timeout), (seconds(11), seconds(12)));
@@ -347,5 +370,14 @@ mod tests {
         assert_eq!((max_lifetime, max_uses, min_idle), (Some(seconds(19)), Some(20), 3));
         assert_eq!((pool_idle, max_response, ca_pem), (seconds(17), 18 << 10, None));
         assert_eq!((http2, &headers["k"]), (Http2::Always, &"v".parse().unwrap()));
+        let expected = Reconnect {
+            attempts: NonZeroU32::new(21).unwrap(),
+            base: Duration::from_millis(22),
+            max: seconds(23),
+            window: seconds(24),
+            at_once: 25,
+            per_second: 26,
+        };
+        assert_eq!(reconnect, Some(expected));
     }
 }

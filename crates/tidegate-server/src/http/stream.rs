@@ -187,16 +187,21 @@ impl StreamBody {
     }
 
     /// The upstream broke off. Where the client can help itself it must see a cut stream: a modern
-    /// one sends its request again, a legacy one with event ids resumes. Everybody else, and
-    /// whoever waited too long, is told in a last event and then the stream is whole.
+    /// one sends its request again, a legacy one with event ids resumes. Everybody else is told in
+    /// a last event and then the stream is whole; so is whoever waited too long, and a legacy
+    /// client that would meet the same end if it resumed.
     fn broken(&mut self, error: Error) -> Option<Result<Bytes, Broken>> {
         tracing::debug!(error = %error.chain(), "stream broke off");
         let can_recover = match self.params.era {
             Era::Modern => true,
             Era::Legacy => self.is_resumable || self.params.id.is_none(),
         };
+        let is_final = match self.params.era {
+            Era::Modern => error.kind == Kind::Timeout,
+            Era::Legacy => is_final(error.kind),
+        };
         let id = self.params.id.clone();
-        if id.is_none() || (can_recover && error.kind != Kind::Timeout) {
+        if id.is_none() || (can_recover && !is_final) {
             self.end = Some(End::Cut);
             return Some(Err(Broken));
         }
@@ -235,6 +240,14 @@ impl StreamBody {
         }
         Poll::Pending
     }
+}
+
+/// Whether a stream that ended like this would end the same way if it were resumed.
+const fn is_final(kind: Kind) -> bool {
+    matches!(
+        kind,
+        Kind::Timeout | Kind::Protocol | Kind::TooLarge | Kind::SessionUnknown | Kind::Unsupported
+    )
 }
 
 /// The piece that further frames are added to, begun with the first.

@@ -11,7 +11,7 @@ use crate::{RESULT, call, message, openmetrics::Labels, request, scrape};
 
 /// Name, type and unit of everything. Dashboards are written against these, so a change here is a
 /// change for users.
-const FAMILIES: [(&str, &str, &str); 78] = [
+const FAMILIES: [(&str, &str, &str); 86] = [
     ("process_cpu_seconds", "counter", "seconds"),
     ("process_max_fds", "gauge", ""),
     ("process_open_fds", "gauge", ""),
@@ -30,6 +30,8 @@ const FAMILIES: [(&str, &str, &str); 78] = [
     ("tidegate_downstream_connections_refused", "counter", ""),
     ("tidegate_downstream_request_bodies_bytes", "gauge", "bytes"),
     ("tidegate_downstream_streams_open", "gauge", ""),
+    ("tidegate_http_event_ids_reused", "counter", ""),
+    ("tidegate_http_events_replayed", "counter", ""),
     ("tidegate_http_pool_acquire_time_seconds", "histogram", "seconds"),
     ("tidegate_http_pool_connections_available", "gauge", ""),
     ("tidegate_http_pool_connections_closed", "counter", ""),
@@ -41,7 +43,13 @@ const FAMILIES: [(&str, &str, &str); 78] = [
     ("tidegate_http_pool_requests_refused", "counter", ""),
     ("tidegate_http_pool_requests_waiting", "gauge", ""),
     ("tidegate_http_pool_upkeep_failures", "counter", ""),
+    ("tidegate_http_reconnect_time_seconds", "histogram", "seconds"),
+    ("tidegate_http_reconnects", "counter", ""),
     ("tidegate_http_requests_refused", "counter", ""),
+    ("tidegate_http_stream_gaps", "counter", ""),
+    ("tidegate_http_streams_given_up", "counter", ""),
+    ("tidegate_http_streams_resumed", "counter", ""),
+    ("tidegate_http_streams_waiting", "gauge", ""),
     ("tidegate_process_orphans_ended", "counter", ""),
     ("tidegate_process_strays_ended", "counter", ""),
     ("tidegate_process_strays_reaped", "counter", ""),

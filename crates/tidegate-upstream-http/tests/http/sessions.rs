@@ -31,7 +31,7 @@ async fn initialize(peer: &Peer, world: &World, id: &str) -> Session {
 #[tokio::test]
 async fn the_servers_id_is_kept_and_goes_with_everything_that_follows() {
     let peer = Peer::bind().await;
-    let world = peer.world();
+    let world = peer.world_with(|params| params.reconnect = None);
     let session = initialize(&peer, &world, "abc~!").await;
     let bound = session.binding::<UpstreamSession>().unwrap();
     assert_eq!(bound.id, "abc~!");

@@ -31,9 +31,10 @@ async fn each_event_arrives_as_sent_before_the_next_one_exists() {
     assert_eq!((world.stats().open_streams, world.stats().calls.in_use), (1, 1));
     // Two in one chunk, and one cut across three.
     conn.send(chunk("data: 1\n\ndata: 2\n\nda")).await;
-    conn.send(chunk("ta: 3\n")).await;
+    conn.send(chunk(&format!("ta: {PONG}\n"))).await;
     conn.send(chunk("\n")).await;
-    for event in ["data: 1\n\n", "data: 2\n\n", "data: 3\n\n"] {
+    let last = format!("data: {PONG}\n\n");
+    for event in ["data: 1\n\n", "data: 2\n\n", &last] {
         assert_eq!(next(&mut stream).await.unwrap().unwrap(), event);
     }
     conn.send("0\r\n\r\n").await;

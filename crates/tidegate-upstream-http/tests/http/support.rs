@@ -52,6 +52,11 @@ impl Peer {
         Self { listener: TcpListener::bind("127.0.0.1:0").await.unwrap() }
     }
 
+    /// On an address that was in use before.
+    pub(crate) async fn bind_to(address: SocketAddr) -> Self {
+        Self { listener: TcpListener::bind(address).await.unwrap() }
+    }
+
     pub(crate) fn address(&self) -> SocketAddr {
         self.listener.local_addr().unwrap()
     }
@@ -174,10 +179,15 @@ impl World {
         self.upstream.stats()
     }
 
+    pub(crate) fn resumption(&self) -> tidegate_upstream_http::Resumption {
+        self.upstream.resumption()
+    }
+
     /// Stops, and sees to it that nothing is left.
     pub(crate) async fn end(self) {
         soon(self.upstream.stop()).await;
         let stats = self.stats();
+        assert_eq!(self.resumption().waiting, 0);
         for pool in [stats.calls, stats.streams] {
             assert_eq!((pool.in_use, pool.idle, pool.waiting, pool.live()), (0, 0, 0, 0));
         }

@@ -100,6 +100,13 @@ async fn a_broken_stream_is_cut_for_those_who_can_recover_and_told_to_the_others
         (Era::Modern, false, Kind::Timeout, false, false),
         (Era::Legacy, true, Kind::Timeout, false, false),
         (Era::Legacy, true, Kind::Timeout, true, true),
+        // A client that resumed would meet the same again.
+        (Era::Legacy, true, Kind::Protocol, false, false),
+        (Era::Legacy, true, Kind::TooLarge, false, false),
+        (Era::Legacy, true, Kind::SessionUnknown, false, false),
+        (Era::Legacy, true, Kind::Unsupported, false, false),
+        (Era::Legacy, true, Kind::Draining, false, true),
+        (Era::Modern, false, Kind::Protocol, false, true),
     ] {
         let first = if has_event_ids { block("id: 1\n\n") } else { note() };
         let error = Error::new(kind, Origin::Upstream, Retry::Never, "gone");
