@@ -446,3 +446,24 @@ async fn a_client_that_never_says_anything_leaves_nothing() {
     events.reset();
     finish(proxy).await;
 }
+
+#[tokio::test]
+async fn a_client_that_does_not_read_holds_up_nobody_else() {
+    let settings = "timeouts: { write_stall: 1s }";
+    let proxy = Proxy::start(&format!("{settings}\n{ROUTE}\n{}", stdio_upstream(&[], ""))).await;
+    let stuck = OldClient::ready(&proxy).await;
+    let mut other = OldClient::ready(&proxy).await;
+    // More than its socket takes.
+    for id in 1..=8 {
+        stuck.call(&id.to_string(), "big", r#"{"bytes":4000000}"#).await;
+    }
+    other.call("1", "echo", r#"{"x":1}"#).await;
+    assert_eq!(other.next().await["result"]["structuredContent"]["x"], 1);
+    // It is cut off in the end, and its session and process go with it.
+    proxy.until("one session", |census| census.sessions == 1 && census.children == 1).await;
+    assert_eq!(stuck.post(&legacy("9", "ping", "{}")).await.status, 404);
+    other.call("2", "echo", "{}").await;
+    assert_eq!(other.next().await["id"], 2);
+    drop((stuck, other));
+    finish(proxy).await;
+}
