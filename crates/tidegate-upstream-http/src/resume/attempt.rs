@@ -13,6 +13,7 @@ use crate::{
     course::{Answer, Core},
     exchange::Exchange,
     fault::Fault,
+    session::{self, Mark},
     stats::Attempt,
 };
 
@@ -24,6 +25,8 @@ pub(crate) struct Source {
     version: Option<Version>,
     session: Option<Session>,
     deadline: Option<Instant>,
+    /// The request that is answered.
+    request: Option<Mark>,
     /// The id that the reader wanted to go on from.
     pub(super) last: Option<HeaderValue>,
     pub(super) purpose: Purpose,
@@ -57,6 +60,10 @@ impl Source {
             version: cx.version,
             session: cx.session.clone(),
             deadline: cx.deadline,
+            request: match operation {
+                Operation::Send(message) => message.id().as_ref().map(Mark::of),
+                Operation::Listen { .. } | Operation::EndSession => None,
+            },
             last,
             purpose,
         })
@@ -64,6 +71,11 @@ impl Source {
 
     pub(crate) const fn session(&self) -> Option<&Session> {
         self.session.as_ref()
+    }
+
+    /// Whether the client has cancelled the request; then there may be no answer to wait for.
+    pub(super) fn is_cancelled(&self) -> bool {
+        self.request.is_some_and(|request| session::is_cancelled(self.session(), request))
     }
 
     fn call(&self, last_event_id: Option<HeaderValue>) -> Call {
