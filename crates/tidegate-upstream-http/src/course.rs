@@ -236,6 +236,10 @@ impl Core {
                     Era::Legacy if id.is_some() => {
                         if plea.source.is_some() && is("logging/setLevel") {
                             plea.level = level_of(&envelope);
+                        } else if envelope.kind() == MessageKind::Notification
+                            && is("notifications/cancelled")
+                        {
+                            session::set_cancelled(cx.session.as_ref(), &envelope);
                         }
                     }
                     Era::Legacy => plea.unbound = cx.session.filter(|_| is("initialize")),

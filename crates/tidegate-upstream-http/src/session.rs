@@ -3,16 +3,23 @@
 //! The client knows the proxy's session id; the server knows its own. The server's id hangs on the
 //! session, and it goes to no other server: it is a secret between two.
 
-use std::sync::{Arc, OnceLock};
+use std::{
+    collections::VecDeque,
+    hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher},
+    sync::{Arc, OnceLock},
+};
 
 use http::{HeaderMap, HeaderValue};
 use parking_lot::Mutex;
 use tidegate_http_client::Fault;
-use tidegate_protocol::{Era, header::MCP_SESSION_ID};
+use tidegate_protocol::{Envelope, Era, Id, header::MCP_SESSION_ID};
 use tidegate_service::{Cx, Session};
 use tracing::debug;
 
 use crate::resume::Level;
+
+/// How many cancelled requests of a session are remembered.
+const MAX_CANCELLED: usize = 64;
 
 /// What an [`crate::HttpUpstream`] hangs on a legacy session with [`Session::bind`].
 #[derive(Debug)]
@@ -23,18 +30,55 @@ pub struct UpstreamSession {
     pub endpoint: Arc<str>,
     /// The log level that the client has set.
     level: Mutex<Option<Level>>,
+    /// The requests that the client has cancelled last.
+    cancelled: Mutex<VecDeque<Mark>>,
     /// Set once the server has said that it has no GET stream.
     without_stream: OnceLock<()>,
 }
 
 impl UpstreamSession {
     fn new(id: HeaderValue, endpoint: Arc<str>) -> Self {
-        Self { id, endpoint, level: Mutex::default(), without_stream: OnceLock::new() }
+        Self {
+            id,
+            endpoint,
+            level: Mutex::default(),
+            cancelled: Mutex::default(),
+            without_stream: OnceLock::new(),
+        }
     }
 
     pub(crate) fn level(&self) -> Option<Level> {
         *self.level.lock()
     }
+}
+
+/// Stands for a request of a session. Ids are the client's to choose, so one that chooses two of
+/// the same mark confuses itself only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Mark(u64);
+
+impl Mark {
+    pub(crate) fn of(id: &Id) -> Self {
+        Self(BuildHasherDefault::<DefaultHasher>::default().hash_one(id))
+    }
+}
+
+/// The client has sent `notifications/cancelled`.
+pub(crate) fn set_cancelled(session: Option<&Session>, notification: &Envelope) {
+    let bound = session.and_then(Session::binding::<UpstreamSession>);
+    if let (Some(bound), Some(id)) = (bound, notification.cancelled_request()) {
+        let mut cancelled = bound.cancelled.lock();
+        if cancelled.len() == MAX_CANCELLED {
+            cancelled.pop_front();
+        }
+        cancelled.push_back(Mark::of(&id));
+    }
+}
+
+/// Whether nobody waits for the answer to a request any more.
+pub(crate) fn is_cancelled(session: Option<&Session>, request: Mark) -> bool {
+    let bound = session.and_then(Session::binding::<UpstreamSession>);
+    bound.is_some_and(|bound| bound.cancelled.lock().contains(&request))
 }
 
 /// The server has taken the client's log level.

@@ -10,7 +10,10 @@ use tidegate_service::{Call, Cx, Operation, Session};
 use tokio::time::{self, Instant};
 
 use super::{counters::count, state::Purpose};
-use crate::course::{Answer, Core};
+use crate::{
+    course::{Answer, Core},
+    session::{self, Mark},
+};
 
 /// What it takes to ask for the rest of a stream.
 #[derive(Debug)]
@@ -20,6 +23,8 @@ pub(crate) struct Source {
     version: Option<Version>,
     session: Option<Session>,
     deadline: Option<Instant>,
+    /// The request that is answered.
+    request: Option<Mark>,
     /// The id that the reader wanted to go on from.
     pub(super) last: Option<HeaderValue>,
     pub(super) purpose: Purpose,
@@ -53,6 +58,10 @@ impl Source {
             version: cx.version,
             session: cx.session.clone(),
             deadline: cx.deadline,
+            request: match operation {
+                Operation::Send(message) => message.id().as_ref().map(Mark::of),
+                Operation::Listen { .. } | Operation::EndSession => None,
+            },
             last,
             purpose,
         })
@@ -60,6 +69,11 @@ impl Source {
 
     pub(crate) const fn session(&self) -> Option<&Session> {
         self.session.as_ref()
+    }
+
+    /// Whether the client has cancelled the request; then there may be no answer to wait for.
+    pub(super) fn is_cancelled(&self) -> bool {
+        self.request.is_some_and(|request| session::is_cancelled(self.session(), request))
     }
 
     fn call(&self, last_event_id: Option<HeaderValue>) -> Call {

@@ -81,7 +81,7 @@ impl Resuming {
         };
         let is_stopping =
             self.core.upgrade().is_none_or(|core| core.client.stopped().is_cancelled());
-        if is_stopping {
+        if is_stopping || self.source.is_cancelled() {
             return self.end(fault);
         }
         match self.state.broke(how, Instant::now(), rand::random()) {
@@ -116,6 +116,9 @@ impl Resuming {
 
     fn came_back(&mut self, outcome: Outcome) -> Step {
         match outcome {
+            Outcome::Opened(..) | Outcome::Failed(_) if self.source.is_cancelled() => {
+                self.end(None)
+            }
             Outcome::Opened(exchange, attempt) => {
                 let now = Instant::now();
                 self.count_success(now);

@@ -3,11 +3,12 @@
 mod cuts;
 mod ends;
 mod limits;
+mod shared;
 mod waits;
 
 use std::{num::NonZeroU32, time::Duration};
 
-use tidegate_service::{Error, Frame, Operation, Reply, Session};
+use tidegate_service::{Error, EventStream, Frame, Operation, Reply, Session};
 use tidegate_upstream_http::{Params, Reconnect};
 use tokio::join;
 
@@ -49,7 +50,10 @@ struct Transcript {
 
 /// Reads a stream to its end.
 async fn transcript(reply: Result<Reply, Error>) -> Transcript {
-    let mut stream = events(reply.unwrap());
+    transcript_of(events(reply.unwrap())).await
+}
+
+async fn transcript_of(mut stream: EventStream) -> Transcript {
     let mut told = Transcript::default();
     while let Some(frame) = soon(futures_util::StreamExt::next(&mut stream)).await {
         match frame {

@@ -31,7 +31,8 @@ async fn a_server_that_does_not_open_the_connection_has_not_got_the_call() {
 #[tokio::test]
 async fn a_server_that_is_gone_without_a_word_is_found_out() {
     let peer = Peer::bind().await;
-    let world = world(&peer);
+    // What goes on behind the break is told elsewhere.
+    let world = world_with(&peer, |params| params.reconnect = None);
     let serve = async {
         let mut raw = Raw::accept(&peer).await;
         let stream = raw.request().await;

@@ -157,6 +157,39 @@ fn listen_in() -> tidegate_service::Operation {
 }
 
 #[tokio::test]
+async fn nobody_waits_for_the_answer_to_a_cancelled_request() {
+    let peer = Peer::bind().await;
+    let world = peer.world_with(quick);
+    let session = session(&peer, &world).await;
+    let cancelled = |id: &str| {
+        let params = format!(r#"{{"requestId":{id}}}"#);
+        let text =
+            format!(r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{params}}}"#);
+        in_session(super::post(&text), &session)
+    };
+    let cancel = async |id: &str| {
+        let (reply, _) = join!(world.call(cancelled(id)), peer.serve(status("202 Accepted")));
+        reply.unwrap();
+    };
+    // Another request was cancelled; its id is a string.
+    cancel(r#""1""#).await;
+    let told = refused(&world, &peer, in_session(ping(), &session), &[whole(&answer("2"))]).await;
+    told.assert_whole(&[event("1", "a"), answer("2")]);
+    // A server that obeys ends the stream without an answer.
+    cancel("1").await;
+    for (response, is_error) in [(whole(&event("1", "a")), false), (begun(&event("1", "a")), true)]
+    {
+        let server = async { drop(peer.serve(&response).await) };
+        let call = world.call(in_session(ping(), &session));
+        let (told, ()) = join!(async { transcript(call.await).await }, server);
+        assert_eq!(told.error.is_some(), is_error);
+        assert!(told.comments.is_empty());
+    }
+    assert!(peer.is_left_alone().await);
+    world.end().await;
+}
+
+#[tokio::test]
 async fn modern_streams_and_those_of_http_sse_are_never_resumed() {
     let peer = Peer::bind().await;
     let world = peer.world_with(quick);
