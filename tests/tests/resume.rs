@@ -1,5 +1,5 @@
 //! Streams that never drop: the upstream's breaks, and the client stays connected.
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::time::Duration;
 
