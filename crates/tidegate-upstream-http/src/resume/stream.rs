@@ -79,9 +79,7 @@ impl Resuming {
             // It would come again.
             Some(_) => return self.end(fault),
         };
-        let is_stopping =
-            self.core.upgrade().is_none_or(|core| core.client.stopped().is_cancelled());
-        if is_stopping || self.source.is_cancelled() {
+        if self.source.is_cancelled() {
             return self.end(fault);
         }
         match self.state.broke(how, Instant::now(), rand::random()) {

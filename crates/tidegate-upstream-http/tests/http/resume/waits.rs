@@ -82,6 +82,32 @@ async fn a_stop_ends_the_wait_at_once() {
 }
 
 #[tokio::test]
+async fn a_stream_that_breaks_after_the_stop_began_does_not_come_back() {
+    for ends in [true, false] {
+        let peer = Peer::bind().await;
+        let world = peer.world_with(quick);
+        let (reply, (mut conn, _)) = join!(world.ping(), peer.serve(begun(IMPATIENT)));
+        let mut stream = events(reply.unwrap());
+        assert_eq!(next(&mut stream).await.unwrap().unwrap(), IMPATIENT);
+        let reader = async {
+            if ends {
+                conn.send("0\r\n\r\n").await;
+            }
+            drop(conn);
+            assert!(next(&mut stream).await.unwrap().unwrap().starts_with(": reconnecting"));
+            // Not a whole stream: a client that resumes may find its answer elsewhere.
+            assert_eq!(next(&mut stream).await.unwrap().unwrap_err().kind, Kind::Draining);
+        };
+        // The stop waits for the stream's connection, so it has begun before the break.
+        let mut stop = Box::pin(soon(world.upstream.stop()));
+        assert!(futures_util::poll!(stop.as_mut()).is_pending());
+        join!(stop, reader);
+        assert!(peer.is_left_alone().await);
+        world.end().await;
+    }
+}
+
+#[tokio::test]
 async fn an_upstream_that_is_gone_ends_the_wait() {
     let peer = Peer::bind().await;
     let world = patient(&peer);
