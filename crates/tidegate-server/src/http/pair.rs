@@ -21,7 +21,6 @@ use tidegate_service::{
     Call, Error, EventStream, Kind, OnError, Operation, Origin, Reply, Retry, Upstream,
 };
 use tokio::time;
-use tower::ServiceExt as _;
 
 use self::{
     open::{Farewell, Full, Open, Posted},
@@ -171,10 +170,10 @@ async fn see_out(edge: Upstream, farewell: Farewell) {
     let Some(cx) = farewell.cx else { return };
     for note in farewell.notes {
         let call = Call::send(note, cx.clone());
-        drop(edge.clone().oneshot(call).await);
+        drop(edge.answer(call).await);
     }
     let end = Call { operation: Operation::EndSession, cx };
-    if let Err(error) = edge.oneshot(end).await {
+    if let Err(error) = edge.answer(end).await {
         tracing::debug!(error = %error.chain(), "session not ended");
     }
 }

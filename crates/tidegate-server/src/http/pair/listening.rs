@@ -17,7 +17,6 @@ use tidegate_service::{
     Body, Call, Cx, Error, EventStream, Frame, Kind, Operation, Reply, Upstream,
 };
 use tokio::time::{Sleep, sleep};
-use tower::ServiceExt as _;
 
 use super::calls::unpack;
 
@@ -122,5 +121,5 @@ fn listen(
     last_event_id: Option<HeaderValue>,
 ) -> BoxFuture<'static, Result<Reply, Error>> {
     let call = Call { operation: Operation::Listen { last_event_id }, cx: cx.clone() };
-    Box::pin(edge.clone().oneshot(call))
+    edge.answer(call)
 }

@@ -20,7 +20,6 @@ use tidegate_protocol::{Envelope, Era, Id, Kind as MessageKind, Version, rpc, ss
 use tidegate_service::{Call, Error, Frame, Kind, Origin, Retry};
 use tokio::time::{Sleep, sleep};
 use tokio_util::sync::WaitForCancellationFutureOwned;
-use tower::ServiceExt as _;
 
 use super::{
     calls::{Asked, Calls, Event, Head, What},
@@ -209,7 +208,7 @@ impl PairStream {
         }
         self.is_held = what != What::Request;
         let cx = self.open.cx(headers, &self.agreed);
-        let call = self.front.0.edge.clone().oneshot(Call::send(message, cx));
+        let call = self.front.0.edge.answer(Call::send(message, cx));
         let asked = Asked { id: id.map(|id| id.detach()), what };
         self.calls.begin(
             asked,
