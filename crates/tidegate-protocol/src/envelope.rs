@@ -26,7 +26,7 @@ use std::{borrow::Cow, fmt};
 use bytes::Bytes;
 
 pub use self::{
-    batch::split_batch,
+    batch::{holds_answer, split_batch},
     edit::Field,
     error::{ParseError, ParseErrorKind},
 };

@@ -41,7 +41,9 @@ pub use bytes::Bytes;
 
 pub use crate::{
     classify::classify,
-    envelope::{Envelope, Field, Kind, Limits, ParseError, ParseErrorKind, split_batch},
+    envelope::{
+        Envelope, Field, Kind, Limits, ParseError, ParseErrorKind, holds_answer, split_batch,
+    },
     id::Id,
     refusal::Refusal,
     version::{Era, Version},

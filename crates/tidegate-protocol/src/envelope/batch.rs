@@ -3,10 +3,29 @@
 use bytes::Bytes;
 
 use super::{
-    Limits, ParseError, ParseErrorKind,
+    Envelope, Kind, Limits, ParseError, ParseErrorKind,
     grammar::{Fault, Step},
     scan::Scanner,
 };
+
+/// The most members of a batch that [`holds_answer`] looks at.
+const MAX_LOOKED_AT: usize = 1024;
+
+/// Whether this is an answer, or a batch with one among its members, which 2025-03-26 allows in an
+/// event. An empty text and what is no message hold none.
+#[must_use]
+pub fn holds_answer(data: &Bytes) -> bool {
+    let is_answer = |message: Bytes| {
+        Envelope::parse(message)
+            .is_ok_and(|message| matches!(message.kind(), Kind::Response | Kind::Error))
+    };
+    match data.trim_ascii_start().first() {
+        Some(b'[') => split_batch(data, &Limits::default(), MAX_LOOKED_AT)
+            .is_ok_and(|members| members.into_iter().any(is_answer)),
+        Some(_) => is_answer(data.clone()),
+        None => false,
+    }
+}
 
 /// Cuts a batch into its elements, which share the batch's buffer and are valid JSON but not
 /// necessarily messages. Nesting counts from the batch.

@@ -2,7 +2,9 @@
 
 use bytes::Bytes;
 
-use super::{Envelope, Field, Kind, Limits, ParseError, ParseErrorKind as E, split_batch};
+use super::{
+    Envelope, Field, Kind, Limits, ParseError, ParseErrorKind as E, holds_answer, split_batch,
+};
 use crate::{Id, rpc::code};
 
 fn parse(text: &str) -> Result<Envelope, ParseError> {
@@ -454,6 +456,28 @@ fn batches_are_cut_into_slices() {
         assert_eq!(split(text, 3).unwrap_err().kind, kind, "{text}");
     }
     assert_eq!(split(&"[".repeat(4_000_000), 3).unwrap_err().kind, E::TooDeep);
+}
+
+#[test]
+fn an_answer_is_seen_alone_and_in_a_batch() {
+    let note = r#"{"jsonrpc":"2.0","method":"notifications/progress"}"#;
+    let ask = r#"{"jsonrpc":"2.0","id":9,"method":"roots/list"}"#;
+    let result = r#"{"jsonrpc":"2.0","id":1,"result":{}}"#;
+    let error = r#"{"jsonrpc":"2.0","id":1,"error":{"code":1,"message":"x"}}"#;
+    for (data, expected) in [
+        (result.to_owned(), true),
+        (error.to_owned(), true),
+        (format!(" [ {note} , {result} ] "), true),
+        (format!("[{error}]"), true),
+        (note.to_owned(), false),
+        (ask.to_owned(), false),
+        (format!("[{note},{ask}]"), false),
+        (format!("[{result}"), false),
+        (String::new(), false),
+        ("{{{".to_owned(), false),
+    ] {
+        assert_eq!(holds_answer(&Bytes::from(data.clone())), expected, "{data}");
+    }
 }
 
 #[test]

@@ -13,7 +13,7 @@ use std::{
 use http::HeaderValue;
 use parking_lot::Mutex;
 use tidegate_protocol::{
-    Bytes, Envelope, Kind as MessageKind,
+    Bytes, Envelope, holds_answer,
     sse::{self, Block},
 };
 use tidegate_service::{Error, EventStream, Frame, Kind, SessionUse};
@@ -462,9 +462,7 @@ impl Drop for Line {
 /// Whether the last event is an answer. If it is not kept, nothing says so.
 fn ends_with_answer(log: &Log) -> bool {
     let last = log.next().checked_sub(1).and_then(|last| log.get(last));
-    let message = last.and_then(|block| Envelope::parse(block.data.clone()?).ok());
-    message
-        .is_some_and(|message| matches!(message.kind(), MessageKind::Response | MessageKind::Error))
+    last.and_then(|block| block.data.as_ref()).is_some_and(holds_answer)
 }
 
 /// The session is over, and its logs with it.

@@ -2,7 +2,10 @@
 
 use std::sync::{Arc, Weak};
 
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, StatusCode,
+    header::{ACCEPT, ACCEPT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST},
+};
 use tidegate_http_client::{Attempt, Exchange, Fault};
 use tidegate_pool::CheckoutError;
 use tidegate_protocol::{Era, Kind, Version};
@@ -52,9 +55,11 @@ impl Source {
         if cx.era == Era::Modern || cx.version == Some(Version::V2024_11_05) {
             return None;
         }
-        let headers = &cx.headers;
+        let mut headers = Vec::with_capacity(cx.headers.len());
+        let kept = cx.headers.iter().filter(|(name, _)| !is_set_anew(name));
+        headers.extend(kept.map(|(name, value)| (name.clone(), value.clone())));
         Some(Self {
-            headers: headers.iter().map(|(name, value)| (name.clone(), value.clone())).collect(),
+            headers,
             version: cx.version,
             session: cx.session.clone(),
             deadline: cx.deadline,
@@ -90,6 +95,12 @@ impl Source {
         };
         Call { operation: Operation::Listen { last_event_id }, cx }
     }
+}
+
+/// Whether a GET has its own value of this, or none. Most of what a client sends is of this kind,
+/// and the others cost a copy each.
+fn is_set_anew(name: &HeaderName) -> bool {
+    [HOST, ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, CONTENT_LENGTH].contains(name)
 }
 
 /// Waits until `at` and for a turn, then asks once for what follows `last`.

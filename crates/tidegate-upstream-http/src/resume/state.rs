@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use http::HeaderValue;
-use tidegate_protocol::{Envelope, Kind, sse::Block};
+use tidegate_protocol::{holds_answer, sse::Block};
 use tokio::time::Instant;
 
 use super::recent::{Novelty, Recent};
@@ -137,11 +137,7 @@ impl State {
         self.connection.has_news |= !block.is_silent();
         // Where nothing can be resumed it does not matter, and messages need not be read.
         if !self.is_answered && !self.last.is_empty() {
-            self.is_answered = block.data.as_ref().is_some_and(|data| {
-                !data.is_empty()
-                    && Envelope::parse(data.clone())
-                        .is_ok_and(|message| matches!(message.kind(), Kind::Response | Kind::Error))
-            });
+            self.is_answered = block.data.as_ref().is_some_and(holds_answer);
         }
         passage
     }

@@ -80,7 +80,7 @@ const FAILURE: &str = r#"{"jsonrpc":"2.0","id":1,"error":{"code":1,"message":"x"
 #[test]
 fn what_was_seen_decides_whether_a_stream_goes_on() {
     let with_id = |id: &str, data: &str| format!("id: {id}\ndata: {data}\n\n");
-    let cases: [(&str, Vec<String>, bool, bool); 11] = [
+    let cases: [(&str, Vec<String>, bool, bool); 13] = [
         // What came, whether an answer goes on, and what comes unasked.
         ("nothing", vec![], false, true),
         ("an event without an id", vec![format!("data: {NOTE}\n\n")], false, true),
@@ -90,6 +90,8 @@ fn what_was_seen_decides_whether_a_stream_goes_on() {
         ("a question of the server", vec![with_id("1", ASK)], true, true),
         ("the answer", vec![with_id("1", NOTE), with_id("2", RESULT)], false, false),
         ("an error is an answer", vec![with_id("1", FAILURE)], false, false),
+        ("an answer in a batch", vec![with_id("1", &format!("[{NOTE}, {RESULT}]"))], false, false),
+        ("a batch without an answer", vec![with_id("1", &format!("[{NOTE}]"))], true, true),
         ("a comment after an id", vec![with_id("1", NOTE), ": c\n\n".into()], true, true),
         ("the id was reset", vec![with_id("1", NOTE), "id\ndata: x\n\n".into()], false, true),
         ("garbage", vec![with_id("1", "{{{")], true, true),
