@@ -67,6 +67,11 @@ impl<'a> Context<'a> {
         problems
     }
 
+    /// Whether somebody has set `key`; what is only a default was set by nobody.
+    pub(crate) fn is_set(&self, key: &Key) -> bool {
+        self.sources.origin(key) != crate::layer::Origin::Default
+    }
+
     /// Where relative paths below `key` start: at the file that gave them, else where we run.
     pub(crate) fn directory(&self, key: &Key) -> &Path {
         match (self.sources.origin(key), &self.sources.file) {

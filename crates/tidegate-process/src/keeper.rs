@@ -42,6 +42,9 @@ pub(crate) struct Keeper {
     trees: BTreeMap<u64, Kept>,
     chases: BTreeMap<u64, Chase>,
     strays: Ownerless,
+    /// Strays that the last look has ended, with their start times: until they are gone, each look
+    /// ends them again.
+    ended: BTreeMap<u32, u64>,
     /// Somebody wants a look at the table.
     look: bool,
     /// The table is not looked at before this moment.
@@ -82,6 +85,7 @@ impl Keeper {
             trees: BTreeMap::new(),
             chases: BTreeMap::new(),
             strays: Ownerless::default(),
+            ended: BTreeMap::new(),
             look: false,
             rested: 0,
             closed: None,
@@ -186,12 +190,25 @@ impl Keeper {
             Owner::Other | Owner::Unknown => false,
         });
         let mut alive: BTreeMap<u64, usize> = BTreeMap::new();
+        let (mut ended, mut failed) = (BTreeMap::new(), None);
         for row in doomed.chain(&ownerless) {
-            self.end(row)?;
+            match self.end(row) {
+                Ok(true) => drop(ended.insert(row.stat.pid, row.stat.start)),
+                Ok(false) => (),
+                Err(error) => {
+                    failed = Some(error);
+                    break;
+                }
+            }
             if let Owner::Tree(number) = row.owner {
                 *alive.entry(number).or_default() += 1;
             }
         }
+        if let Some(error) = failed {
+            self.ended.append(&mut ended);
+            return Err(error);
+        }
+        self.ended = ended;
         Ok(Found { alive, doubtful })
     }
 
@@ -219,15 +236,17 @@ impl Keeper {
         Ok(self.strays.judge(rows, oldest, youngest))
     }
 
-    fn end(&self, row: &Row) -> io::Result<()> {
+    /// Kills a process, and tells whether it was a stray. Each is counted once.
+    fn end(&self, row: &Row) -> io::Result<bool> {
         let pid = row.stat.pid;
-        let Some(target) = Target::open(pid)? else { return Ok(()) };
+        let Some(target) = Target::open(pid)? else { return Ok(false) };
         // Looked at after it was opened: the handle is of the process that was found.
         let same = proc::stat(pid)?.is_some_and(|stat| stat.start == row.stat.start && !stat.ended);
-        if same && target.signal(Signal::KILL) && !registry::contains(pid) {
+        let is_stray = same && target.signal(Signal::KILL) && !registry::contains(pid);
+        if is_stray && self.ended.get(&pid) != Some(&row.stat.start) {
             self.shared.counters.strays_ended.increment();
         }
-        Ok(())
+        Ok(is_stray)
     }
 
     /// Reaps the leaders of trees that are gone and that nobody holds.

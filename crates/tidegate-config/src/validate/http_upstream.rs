@@ -93,6 +93,10 @@ pub(super) fn check(
             rate: raw.reconnect_rate,
         },
     );
+    let reconnect = match (transport, reconnect) {
+        (Some(Transport::Sse), Some(Some(_))) => reconnect::without(&section),
+        (_, reconnect) => reconnect,
+    };
     let max_response = section.size("max_response", raw.max_response, 1024..=1 << 30);
     Some(HttpUpstream {
         url: url?,

@@ -71,7 +71,7 @@ upstreams:
   remote:
     http:
       url: https://mcp.example/mcp?tenant=a
-      transport: sse
+      transport: http
       connect_timeout: 41s
       request_timeout: 42s
       idle_timeout: 43s
@@ -161,7 +161,7 @@ fn expected_remote() -> HttpUpstream {
     headers.insert("x-token", HeaderValue::from_static("Bearer s3cret"));
     HttpUpstream {
         url: "https://mcp.example/mcp?tenant=a".parse().unwrap(),
-        transport: Transport::Sse,
+        transport: Transport::Http,
         connect_timeout: seconds(41),
         request_timeout: seconds(42),
         idle_timeout: seconds(43),
@@ -280,6 +280,19 @@ fn every_key_reaches_the_configuration() {
         .var("HOME", "/not/inherited")
         .running_as(0, 0);
     assert_eq!(world.config(), expected(&world));
+}
+
+#[test]
+fn an_older_transport_has_no_streams_to_take_up_again() {
+    // Not in the file above, since other keys of it have no meaning there.
+    let world = World::with_yaml(
+        "upstreams: { old: { url: \"http://a/\", http: { transport: sse } } }
+routes: [{ match: { path: / }, upstream: old }]
+",
+    );
+    let config = world.config();
+    let Some(Upstream::Http(old)) = config.upstreams.get("old") else { panic!("{config:?}") };
+    assert_eq!((old.transport, old.reconnect), (Transport::Sse, None));
 }
 
 #[test]

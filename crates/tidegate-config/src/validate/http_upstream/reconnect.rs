@@ -10,6 +10,16 @@ use crate::{
     units,
 };
 
+const KEYS: [&str; 7] = [
+    "reconnect",
+    "reconnect_attempts",
+    "reconnect_base",
+    "reconnect_max",
+    "reconnect_for",
+    "reconnect_at_once",
+    "reconnect_rate",
+];
+
 /// The keys, without what they begin with.
 #[derive(Debug)]
 pub(super) struct Fields {
@@ -46,6 +56,20 @@ pub(super) fn check(section: &Section<'_>, fields: Fields) -> Option<Option<Reco
         per_second: above_zero(rate?)?,
     };
     Some(on?.then_some(reconnect))
+}
+
+/// For HTTP+SSE, where a stream that breaks is the end of its session: nobody may think otherwise.
+pub(super) fn without(section: &Section<'_>) -> Option<Option<Reconnect>> {
+    let mut is_good = true;
+    for name in KEYS {
+        if section.context.is_set(&section.key.child(name)) {
+            let help = "leave it out, or set `transport: http`";
+            let what = "an HTTP+SSE server cannot be reconnected to: its stream is its session";
+            let refused: Option<()> = section.refuse(name, Mismatch::new(what, help));
+            is_good &= refused.is_some();
+        }
+    }
+    is_good.then_some(None)
 }
 
 fn first_pause(section: &Section<'_>, base: Duration, max: Option<Duration>) -> Option<Duration> {

@@ -192,3 +192,25 @@ fn bounds_of_reconnecting() {
         ],
     );
 }
+
+#[test]
+fn reconnecting_where_it_cannot_be() {
+    check_yaml(
+        "upstreams:
+  a:
+    url: http://127.0.0.1:9/
+    http: { transport: sse, reconnect: on, reconnect_for: 1m }
+  b: { url: \"http://127.0.0.1:9/\", http: { transport: sse, reconnect: off } }
+  c: { url: \"http://127.0.0.1:9/\", http: { transport: sse } }
+routes: [{ match: { path: / }, upstream: a }]
+",
+        &[
+            "t.yaml:5:40: upstreams.a.http.reconnect: an HTTP+SSE server cannot be reconnected to: \
+             its stream is its session; found `on`",
+            "leave it out, or set `transport: http`",
+            "t.yaml:5:59: upstreams.a.http.reconnect_for: an HTTP+SSE server cannot be reconnected \
+             to: its stream is its session; found `1m`",
+            "leave it out, or set `transport: http`",
+        ],
+    );
+}
