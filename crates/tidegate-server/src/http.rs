@@ -8,6 +8,7 @@ mod body;
 mod cors;
 mod error;
 mod guard;
+mod late;
 mod pair;
 mod post;
 mod read;
