@@ -48,7 +48,7 @@ pub use crate::{
     metrics::Metrics,
     old::OldClient,
     old_server::OldServer,
-    proxy::{Proxy, config, http_upstream, modern_headers, stdio_upstream},
+    proxy::{Proxy, config, http_upstream, modern_headers, stdio_upstream, timeouts},
     recorder::{Recorded, Recorder},
     script::{Exchange, Scripted},
 };

@@ -7,7 +7,7 @@ use tidegate_tests::{
     Client, Proxy, Recorder, Scripted,
     client::{initialize, legacy, modern},
     http::{self, Connection, Response},
-    stdio_upstream,
+    stdio_upstream, timeouts,
 };
 use tokio::{
     task::JoinSet,
@@ -483,8 +483,8 @@ async fn a_client_that_resets_leaves_nothing_behind() {
 
 #[tokio::test]
 async fn a_child_has_the_configured_limits() {
-    let settings = ", max_in_flight: 2, request_timeout: 600ms, max_line: 64KiB";
-    let proxy = Proxy::start(&stdio_upstream(&[], settings)).await;
+    let settings = format!(", max_in_flight: 2, max_line: 64KiB{}", timeouts("request: 600ms"));
+    let proxy = Proxy::start(&stdio_upstream(&[], &settings)).await;
     let client = Client::modern(&proxy);
     let mut hung = JoinSet::new();
     for _ in 0..2 {

@@ -4,7 +4,7 @@ use serde_json::json;
 use tidegate_tests::{
     Client, Exchange, Metrics, OldClient, OldServer, Proxy, Scripted,
     client::{initialize, legacy, modern},
-    http, modern_headers,
+    http, modern_headers, timeouts,
 };
 
 const LEGACY: [&str; 3] = ["2025-03-26", "2025-06-18", "2025-11-25"];
@@ -221,7 +221,7 @@ async fn a_message_that_the_server_refuses_is_an_error() {
 #[tokio::test]
 async fn a_server_that_says_nothing_is_given_up() {
     let server = OldServer::start().await;
-    let proxy = to(&server.url(), ", request_timeout: 300ms").await;
+    let proxy = to(&server.url(), &timeouts("request: 300ms")).await;
     let client = Client::legacy(&proxy, "2025-06-18").await;
     let answer = client.tool("1", "hang", "{}").await;
     assert_eq!((answer.status, answer.code()), (200, -31002), "{}", answer.text());
@@ -291,7 +291,7 @@ async fn messages_go_where_the_stream_came_from_and_nowhere_else() {
 #[tokio::test]
 async fn a_server_that_opens_no_stream_is_an_error_before_anything_was_sent() {
     let mut server = Scripted::start().await;
-    let proxy = to(&server.url(), ", request_timeout: 300ms").await;
+    let proxy = to(&server.url(), &timeouts("request: 300ms")).await;
     let hello = initialize("2025-06-18", "{}");
     let check = async |kind: &str, answer: http::Response| {
         assert_eq!(answer.status, 200, "{kind}");

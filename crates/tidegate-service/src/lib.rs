@@ -28,7 +28,8 @@
 //!
 //! The map: [`Call`] travels inward, [`Reply`] outward, [`Error`] instead of a reply.
 //! [`Upstream`] is any
-//! service that carries calls. [`Session`] is what a legacy session is to the layers that share it. [`Admission`] is how two
+//! service that carries calls. [`Session`] is what a legacy session is to the layers that share it, [`Timeouts`] what a
+//! route says about a call's waits. [`Admission`] is how two
 //! siblings cooperate without knowing each other. [`Tasks`] is the only way to start a task.
 
 mod admission;
@@ -37,6 +38,7 @@ mod error;
 mod reply;
 mod session;
 mod tasks;
+mod timeouts;
 mod upstream;
 
 pub use crate::{
@@ -46,5 +48,6 @@ pub use crate::{
     reply::{Body, EventStream, Frame, Reply, Verdict},
     session::{Session, SessionUse},
     tasks::{OnError, Tasks},
+    timeouts::Timeouts,
     upstream::{Answer, Upstream},
 };

@@ -68,7 +68,11 @@ impl Modern {
             |kind, message| Err(Error::refused(kind, message).at(&self.host().params.name));
         match operation {
             Operation::Send(message) => match message.kind() {
-                MessageKind::Request => self.call(message, &cx.headers, cx.deadline).await,
+                MessageKind::Request => {
+                    let timeouts = cx.timeouts.as_deref();
+                    let patience = Patience::with_call(&self.host().params, timeouts, cx.deadline);
+                    self.call(message, &cx.headers, patience).await
+                }
                 MessageKind::Notification => {
                     self.notify(&message);
                     Ok(Reply::accepted())
@@ -87,10 +91,9 @@ impl Modern {
         self: &Arc<Self>,
         request: Envelope,
         headers: &HeaderMap,
-        deadline: Option<Instant>,
+        patience: Patience,
     ) -> Result<Reply, Error> {
         let Some(client_id) = request.id() else { return Ok(Reply::accepted()) };
-        let patience = Patience { silence: self.host().params.request_timeout, deadline };
         let caller = Caller::modern(client_id);
         if request.is_method("subscriptions/listen") {
             return listens::lasting(self, request, caller, patience).await;

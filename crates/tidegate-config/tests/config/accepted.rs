@@ -5,9 +5,9 @@ use std::{collections::BTreeMap, num::NonZeroU32, path::PathBuf, time::Duration}
 
 use http::{HeaderMap, HeaderValue};
 use tidegate_config::{
-    Config, Forward, Http2, HttpUpstream, Limits, Listener, Log, LogFormat, Ops, Processes,
-    Reconnect, Replay, ReplayMode, Rlimits, Route, Secret, Security, Sharing, SsePaths,
-    StdioUpstream, Timeouts, Transport, Upstream,
+    CallTimeouts, Config, Forward, Http2, HttpUpstream, Limits, Listener, Log, LogFormat, Ops,
+    Processes, Progress, Reconnect, Replay, ReplayMode, Rlimits, Route, Secret, Security, Sharing,
+    SsePaths, StdioUpstream, Timeouts, Transport, Upstream,
 };
 
 use crate::world::{PEM, World};
@@ -36,6 +36,7 @@ timeouts:
   body_idle: 23m
   keep_alive: 24h
   write_stall: 25d
+  heartbeat: 27s
   session_idle: 26s
   drain: 0s
 security:
@@ -67,19 +68,17 @@ upstreams:
       stop_grace: 32s
       max_line: 33KiB
       max_in_flight: 34
-      request_timeout: 35s
+    timeouts: { request: 35s, idle: 36s, total: 37s }
   remote:
     http:
       url: https://mcp.example/mcp?tenant=a
       transport: http
-      connect_timeout: 41s
-      request_timeout: 42s
-      idle_timeout: 43s
       max_connections: 44
       max_waiting: 47
       acquire_timeout: 48s
       min_idle_connections: 3
       http2: always
+      reconnect_stall: 77s
       reconnect_attempts: 71
       reconnect_base: 72ms
       reconnect_max: 73s
@@ -92,11 +91,17 @@ upstreams:
       max_response: 46KiB
       ca_file: ca.pem
       headers: { X-Token: "Bearer ${TOKEN}" }
+    timeouts: { connect: 41s, request: 42s, idle: off, total: off }
 routes:
   - match: { path: /child }
     upstream: child
     sse: true
     forward: { authorization: true }
+    timeouts: { idle: 81s }
+    progress: always
+    tools:
+      report: { timeouts: { total: 82s, request: off } }
+      "odd name": {}
     replay: on
     replay_window: 51s
     replay_max_events: 52
@@ -106,6 +111,7 @@ routes:
     upstream: remote
     sse: { path: /remote, messages: /inbox }
     forward: { cookies: true }
+    timeouts: { connect: 83s }
     replay: off
 log: { level: "warn,hyper=off", format: json }
 "#;
@@ -151,7 +157,7 @@ fn expected_child(world: &World) -> StdioUpstream {
         stop_grace: seconds(32),
         max_line: 33 << 10,
         max_in_flight: 34,
-        request_timeout: seconds(35),
+        timeouts: timeouts(None, Some(35), Some(36), Some(37)),
     }
 }
 
@@ -162,15 +168,14 @@ fn expected_remote() -> HttpUpstream {
     HttpUpstream {
         url: "https://mcp.example/mcp?tenant=a".parse().unwrap(),
         transport: Transport::Http,
-        connect_timeout: seconds(41),
-        request_timeout: seconds(42),
-        idle_timeout: seconds(43),
+        timeouts: timeouts(Some(41), Some(42), None, None),
         max_connections: 44,
         max_waiting: 47,
         acquire_timeout: seconds(48),
         min_idle_connections: 3,
         http2: Http2::Always,
         reconnect: Some(Reconnect {
+            stall: seconds(77),
             attempts: NonZeroU32::new(71).unwrap(),
             base: Duration::from_millis(72),
             max: seconds(73),
@@ -187,6 +192,18 @@ fn expected_remote() -> HttpUpstream {
     }
 }
 
+/// In seconds.
+fn timeouts(
+    connect: Option<u64>,
+    request: Option<u64>,
+    idle: Option<u64>,
+    total: Option<u64>,
+) -> CallTimeouts {
+    let [connect, request, idle, total] =
+        [connect, request, idle, total].map(|limit| limit.map(Duration::from_secs));
+    CallTimeouts { connect, request, idle, total }
+}
+
 /// What a route says that says nothing.
 const REPLAY: Replay = Replay {
     mode: ReplayMode::Auto,
@@ -196,19 +213,26 @@ const REPLAY: Replay = Replay {
     prime_after: Duration::from_secs(1),
 };
 
-fn expected(world: &World) -> Config {
+fn expected_routes() -> Vec<Route> {
     let seconds = Duration::from_secs;
-    let address = |text: &str| text.parse().unwrap();
     let sse = |path: &str, messages: &str| {
         Some(SsePaths { path: path.to_owned(), messages: messages.to_owned() })
     };
-    let route = |name: &str, sse, forward, replay| Route {
+    let route = |name: &str, sse, forward, timeouts, tools, progress, replay| Route {
         path: format!("/{name}"),
         upstream: name.to_owned(),
         sse,
         forward,
+        timeouts,
+        tools,
+        progress,
         replay,
     };
+    let child = timeouts(None, Some(35), Some(81), Some(37));
+    let tools = BTreeMap::from([
+        ("report".to_owned(), CallTimeouts { request: None, total: Some(seconds(82)), ..child }),
+        ("odd name".to_owned(), child),
+    ]);
     let replay = Replay {
         mode: ReplayMode::On,
         window: seconds(51),
@@ -217,6 +241,31 @@ fn expected(world: &World) -> Config {
         prime_after: Duration::ZERO,
     };
     let off = Replay { mode: ReplayMode::Off, ..REPLAY };
+    vec![
+        route(
+            "child",
+            sse("/child/sse", "/child/messages"),
+            Forward { authorization: true, cookies: false },
+            child,
+            tools,
+            Progress::Always,
+            replay,
+        ),
+        route(
+            "remote",
+            sse("/remote", "/inbox"),
+            Forward { authorization: false, cookies: true },
+            timeouts(Some(83), Some(42), None, None),
+            BTreeMap::new(),
+            Progress::Client,
+            off,
+        ),
+    ]
+}
+
+fn expected(world: &World) -> Config {
+    let seconds = Duration::from_secs;
+    let address = |text: &str| text.parse().unwrap();
     Config {
         listeners: ["127.0.0.1:1", "[::1]:2"]
             .map(|text| Listener { address: address(text) })
@@ -243,6 +292,7 @@ fn expected(world: &World) -> Config {
             body_idle: seconds(23 * 60),
             keep_alive: seconds(24 * 3600),
             write_stall: seconds(25 * 86_400),
+            heartbeat: seconds(27),
             session_idle: seconds(26),
             drain: Duration::ZERO,
         },
@@ -254,20 +304,7 @@ fn expected(world: &World) -> Config {
             ("child".to_owned(), Upstream::Stdio(expected_child(world))),
             ("remote".to_owned(), Upstream::Http(expected_remote())),
         ]),
-        routes: vec![
-            route(
-                "child",
-                sse("/child/sse", "/child/messages"),
-                Forward { authorization: true, cookies: false },
-                replay,
-            ),
-            route(
-                "remote",
-                sse("/remote", "/inbox"),
-                Forward { authorization: false, cookies: true },
-                off,
-            ),
-        ],
+        routes: expected_routes(),
         log: Log { level: "warn,hyper=off".to_owned(), format: LogFormat::Json },
     }
 }
@@ -341,6 +378,7 @@ fn defaults() {
             body_idle: seconds(15),
             keep_alive: seconds(75),
             write_stall: seconds(60),
+            heartbeat: seconds(15),
             session_idle: seconds(1800),
             drain: seconds(10),
         }
@@ -354,6 +392,9 @@ fn defaults() {
             upstream: "default".to_owned(),
             sse: None,
             forward: Forward::default(),
+            timeouts: timeouts(Some(2), Some(300), Some(300), Some(3600)),
+            tools: BTreeMap::new(),
+            progress: Progress::Client,
             replay: REPLAY
         }]
     );
@@ -362,15 +403,14 @@ fn defaults() {
         Upstream::Http(HttpUpstream {
             url: "http://127.0.0.1:9/mcp".parse().unwrap(),
             transport: Transport::Http,
-            connect_timeout: seconds(2),
-            request_timeout: seconds(300),
-            idle_timeout: seconds(300),
+            timeouts: timeouts(Some(2), Some(300), Some(300), Some(3600)),
             max_connections: 1024,
             max_waiting: 1024,
             acquire_timeout: seconds(5),
             min_idle_connections: 0,
             http2: Http2::Auto,
             reconnect: Some(Reconnect {
+                stall: seconds(120),
                 attempts: NonZeroU32::new(10).unwrap(),
                 base: Duration::from_millis(500),
                 max: seconds(10),
@@ -426,7 +466,7 @@ fn a_command_on_the_command_line_is_taken_as_it_is() {
             stop_grace: Duration::from_secs(5),
             max_line: 16 << 20,
             max_in_flight: 1024,
-            request_timeout: Duration::from_secs(300),
+            timeouts: timeouts(None, Some(300), Some(300), Some(3600)),
         })
     );
 }
