@@ -233,11 +233,26 @@ fn report(outcome: &Outcome) {
     }
     print!("\n{}", table::render(&head, &rows));
     if let Some(runs) = &outcome.memory {
-        let head = ["valgrind", "definite", "indirect", "possible", "reachable", "open files", "s"];
+        let head = [
+            "valgrind",
+            "definite",
+            "indirect",
+            "possible",
+            "reachable",
+            "suppressed",
+            "open files",
+            "s",
+        ];
         let rows = runs.iter().map(|run| {
             let memory = &run.memory;
-            let numbers =
-                [memory.definite, memory.indirect, memory.possible, memory.reachable, memory.files];
+            let numbers = [
+                memory.definite,
+                memory.indirect,
+                memory.possible,
+                memory.reachable,
+                memory.suppressed,
+                memory.files,
+            ];
             let mut row = vec![format!("{} visits", run.visits)];
             row.extend(numbers.iter().map(ToString::to_string));
             row.push(run.seconds.to_string());
@@ -257,6 +272,7 @@ fn as_json(outcome: &Outcome, seed: u64) -> serde_json::Value {
             let memory = &run.memory;
             json!({"visits": run.visits, "definite": memory.definite, "indirect": memory.indirect,
                 "possible": memory.possible, "reachable": memory.reachable,
+                "suppressed": memory.suppressed, "records": memory.records,
                 "open_files": memory.files, "status": memory.status, "seconds": run.seconds})
         };
         runs.iter().map(run).collect::<Vec<_>>()
