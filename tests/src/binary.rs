@@ -131,7 +131,12 @@ impl Binary {
     }
 
     /// Waits for its end and returns how it ended.
-    pub async fn exit(mut self) -> ExitStatus {
+    pub async fn exit(self) -> ExitStatus {
+        self.exit_with_log().await.0
+    }
+
+    /// The same, with what it logged that nobody waited for.
+    pub async fn exit_with_log(mut self) -> (ExitStatus, String) {
         // The pipes are read to their end, so that nothing blocks on them.
         let mut out = String::new();
         let log = async {
@@ -151,7 +156,7 @@ impl Binary {
         });
         let (status, log) = ended.await.expect("it ends in time");
         assert!(!log.contains("panicked"), "{log}");
-        status
+        (status, log)
     }
 }
 
