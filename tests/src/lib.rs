@@ -35,6 +35,7 @@ pub mod mark;
 mod metrics;
 mod old;
 mod old_server;
+pub mod parsers;
 mod proxy;
 mod recorder;
 mod script;
