@@ -57,12 +57,15 @@ pub(crate) fn edge(routes: Vec<Route>, shared: &Shared<'_>) -> Upstream {
 }
 
 fn route(route: &Route, shared: &Shared<'_>) -> Upstream {
+    // The last thing before an upstream that headers can reach: whatever layers before it read or
+    // set, nothing but what it lets pass leaves the process.
+    let policy = HeaderPolicyLayer(route.forward);
     let leaf = match &route.leaf {
         Leaf::Http(http, _) => {
             let http = http.clone();
-            leaf(route, shared, service_fn(move |call| http.answer(call)))
+            leaf(route, shared, policy.layer(service_fn(move |call| http.answer(call))))
         }
-        Leaf::Sse(sse, _) => leaf(route, shared, sse.clone()),
+        Leaf::Sse(sse, _) => leaf(route, shared, policy.layer(sse.clone())),
         Leaf::Stdio(stdio) => {
             let stdio = stdio.clone();
             leaf(route, shared, service_fn(move |call| stdio.answer(call)))
@@ -78,11 +81,8 @@ where
     S: Service<Call, Response = Reply, Error = Error> + Clone + Send + Sync + 'static,
     S::Future: Send + 'static,
 {
-    // The header policy is the last thing before the upstream: whatever layers before it read or
-    // set, nothing but what it lets pass leaves the process.
-    let policy = HeaderPolicyLayer(route.forward);
     let attempt = shared.telemetry.attempt_layer(&route.upstream, route.leaf.endpoint());
-    let upstream = route.timeouts.layer(policy.layer(attempt.layer(upstream)));
+    let upstream = route.timeouts.layer(attempt.layer(upstream));
     match route.asks_for_progress {
         true => replayed(route, shared, ProgressLayer::new().layer(upstream)),
         false => replayed(route, shared, upstream),

@@ -3,14 +3,17 @@
 //! stream cannot tell: a client that opens no window still reads frames.
 
 use std::{
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
+    task::{Context, Poll},
     time::Duration,
 };
 
-use tokio::time::{self, Instant};
+use parking_lot::Mutex;
+use tokio::time::{self, Instant, Sleep};
 
 use crate::params::Timeouts;
 
@@ -27,6 +30,18 @@ pub(crate) struct Activity {
     /// HTTP/2: milliseconds after the epoch at which it last took something, or had nothing to
     /// take.
     taken: AtomicU64,
+    /// A timer for whoever waits for an answer next. Armed for an earlier call it fires too early
+    /// once, which costs less than to arm one for each call.
+    alarm: Mutex<Option<Alarm>>,
+}
+
+type Alarm = Pin<Box<Sleep>>;
+
+/// A limit to a wait that hardly ever matters.
+pub(crate) struct Patience<'a> {
+    activity: &'a Activity,
+    alarm: Option<Alarm>,
+    until: Instant,
 }
 
 /// Proof that a request is under way, from its head to the end of its response's body.
@@ -46,6 +61,7 @@ impl Activity {
             left: AtomicU64::new(0),
             ready: AtomicUsize::new(0),
             taken: AtomicU64::new(0),
+            alarm: Mutex::new(None),
         }
     }
 
@@ -99,7 +115,42 @@ async fn once_for(patience: Duration, since: impl Fn() -> Option<Instant>) {
     }
 }
 
+impl Patience<'_> {
+    /// Ready once the time is up.
+    pub(crate) fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let until = self.until;
+        let alarm = self.alarm.get_or_insert_with(|| {
+            let kept = self.activity.alarm.lock().take();
+            kept.unwrap_or_else(|| Box::pin(time::sleep_until(until)))
+        });
+        if alarm.deadline() > until {
+            alarm.as_mut().reset(until);
+        }
+        while alarm.as_mut().poll(cx).is_ready() {
+            if Instant::now() >= until {
+                return Poll::Ready(());
+            }
+            alarm.as_mut().reset(until);
+        }
+        Poll::Pending
+    }
+}
+
+impl Drop for Patience<'_> {
+    fn drop(&mut self) {
+        if self.alarm.is_some() {
+            *self.activity.alarm.lock() = self.alarm.take();
+        }
+    }
+}
+
 impl Entered {
+    /// The patience of somebody who begins to wait for an answer.
+    pub(crate) fn patience(&self) -> Patience<'_> {
+        let until = Instant::now() + self.activity.timeouts.heartbeat;
+        Patience { activity: &self.activity, alarm: None, until }
+    }
+
     /// HTTP/2: notes that something is ready that the client has not taken.
     pub(crate) fn waits(&mut self) {
         if !self.has_ready {

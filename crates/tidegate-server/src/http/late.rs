@@ -8,16 +8,16 @@
 
 use std::{
     future::poll_fn,
-    pin::{Pin, pin},
+    pin::Pin,
     task::{Context, Poll, ready},
 };
 
 use futures_core::Stream;
 use tidegate_protocol::{Envelope, Era, Id};
 use tidegate_service::{Answer, Body, Error, EventStream, Frame, Reply};
-use tokio::time::{Duration, sleep};
 
 use super::{error::Rejection, read::Held};
+use crate::connection::Patience;
 
 /// The rest of a call whose response has begun.
 struct Late {
@@ -34,27 +34,26 @@ enum State {
     Over,
 }
 
-/// The reply to the request `id`, or a stream with it if that does not come within `limit`.
+/// The reply to the request `id`, or a stream with it if that does not come in time.
 ///
 /// # Cancel safety
 ///
 /// Dropping the future cancels the call, and so does dropping the stream.
 pub(super) async fn reply(
     answer: Answer,
-    limit: Duration,
+    mut patience: Patience<'_>,
     era: Era,
     id: &Id,
     held: Held,
 ) -> Result<Reply, Error> {
     let mut answer = Some(answer);
-    let mut patience = pin!(sleep(limit));
     let reply = poll_fn(|cx| {
         if let Some(answer) = &mut answer
             && let Poll::Ready(reply) = answer.as_mut().poll(cx)
         {
             return Poll::Ready(Some(reply));
         }
-        patience.as_mut().poll(cx).map(|()| None)
+        patience.poll_over(cx).map(|()| None)
     })
     .await;
     match (reply, answer) {

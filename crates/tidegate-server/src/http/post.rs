@@ -10,12 +10,14 @@ use super::{
     Front, OutBody, batch, context, error::Rejection, late, legacy_version, read, read::Held,
 };
 use super::{stream::Listening, write};
+use crate::connection::Entered;
 
 impl Front {
     pub(super) async fn post(
         &self,
         head: Parts,
         body: Incoming,
+        entered: &Entered,
     ) -> Result<Response<OutBody>, Rejection> {
         read::negotiable(&head.headers)?;
         // The memory is given back when the reply is there: by then the message has been sent on.
@@ -23,7 +25,7 @@ impl Front {
         if bytes.trim_ascii_start().first() == Some(&b'[') {
             return batch::answer(self, head, &bytes).await;
         }
-        self.message(head, bytes, held).await
+        self.message(head, bytes, held, entered).await
     }
 
     async fn message(
@@ -31,6 +33,7 @@ impl Front {
         head: Parts,
         bytes: Bytes,
         held: Held,
+        entered: &Entered,
     ) -> Result<Response<OutBody>, Rejection> {
         let envelope = Envelope::parse_with(bytes, &self.json_limits())
             .map_err(|error| Rejection::from_parse(&error))?;
@@ -51,10 +54,7 @@ impl Front {
         let may_begin = id.as_ref().filter(|_| !envelope.is_method("initialize"));
         let answer = self.0.edge.answer(Call::send(envelope, cx));
         let replied = match may_begin {
-            Some(id) => {
-                let heartbeat = self.0.params.timeouts.heartbeat;
-                late::reply(answer, heartbeat, era, id, held).await
-            }
+            Some(id) => late::reply(answer, entered.patience(), era, id, held).await,
             None => answer.await,
         };
         match replied {
