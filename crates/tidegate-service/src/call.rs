@@ -1,10 +1,12 @@
 //! What travels inward.
 
+use std::sync::Arc;
+
 use http::{HeaderMap, HeaderValue, uri::PathAndQuery};
 use tidegate_protocol::{Envelope, Era, Version};
 use tokio::time::Instant;
 
-use crate::Session;
+use crate::{Session, slow::SlowClients};
 
 /// One thing a client wants, with what the layers have learned about it.
 #[derive(Clone, Debug)]
@@ -47,6 +49,8 @@ pub struct Cx {
     pub deadline: Option<Instant>,
     /// How often this call was sent before.
     pub attempt: u32,
+    /// How the route treats clients that do not read.
+    pub slow: Option<Arc<SlowClients>>,
     /// Whether the message came as a member of a batch, which only 2025-03-26 allows. The server
     /// splits batches up, but only session resolution knows the version.
     pub batched: bool,
@@ -78,6 +82,7 @@ impl Cx {
             headers: HeaderMap::new(),
             deadline: None,
             attempt: 0,
+            slow: None,
             batched: false,
         }
     }

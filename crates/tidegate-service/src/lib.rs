@@ -29,13 +29,14 @@
 //! The map: [`Call`] travels inward, [`Reply`] outward, [`Error`] instead of a reply.
 //! [`Upstream`] is any
 //! service that carries calls. [`Session`] is what a legacy session is to the layers that share it. [`Admission`] is how two
-//! siblings cooperate without knowing each other. [`Tasks`] is the only way to start a task.
+//! siblings cooperate without knowing each other. [`slow`] is about clients that do not read. [`Tasks`] is the only way to start a task.
 
 mod admission;
 mod call;
 mod error;
 mod reply;
 mod session;
+pub mod slow;
 mod tasks;
 mod upstream;
 
