@@ -68,7 +68,7 @@ impl Modern {
             |kind, message| Err(Error::refused(kind, message).at(&self.host().params.name));
         match operation {
             Operation::Send(message) => match message.kind() {
-                MessageKind::Request => self.call(message, &cx.headers, cx.deadline).await,
+                MessageKind::Request => self.call(message, cx).await,
                 MessageKind::Notification => {
                     self.notify(&message);
                     Ok(Reply::accepted())
@@ -83,15 +83,11 @@ impl Modern {
         }
     }
 
-    async fn call(
-        self: &Arc<Self>,
-        request: Envelope,
-        headers: &HeaderMap,
-        deadline: Option<Instant>,
-    ) -> Result<Reply, Error> {
+    async fn call(self: &Arc<Self>, request: Envelope, cx: Cx) -> Result<Reply, Error> {
+        let Cx { headers, deadline, slow, .. } = cx;
         let Some(client_id) = request.id() else { return Ok(Reply::accepted()) };
         let patience = Patience { silence: self.host().params.request_timeout, deadline };
-        let caller = Caller::modern(client_id);
+        let caller = Caller::modern(client_id, slow);
         if request.is_method("subscriptions/listen") {
             return listens::lasting(self, request, caller, patience).await;
         }
@@ -102,7 +98,7 @@ impl Modern {
                 Found::Ready(child, known) => (child, known),
                 Found::Unfit(supported) => return Ok(decline(&request, &supported)),
             };
-            if let Some(refusal) = self.check(&child, known, headers, &request).await? {
+            if let Some(refusal) = self.check(&child, known, &headers, &request).await? {
                 return Ok(refuse(&request, &refusal));
             }
             match Exchange::start(child, &request, caller.clone(), patience).await {
