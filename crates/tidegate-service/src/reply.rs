@@ -183,6 +183,13 @@ impl EventStream {
         self.missed
     }
 
+    /// Says how the client is treated if it does not read.
+    #[must_use]
+    pub fn read_by(mut self, slow: Option<Arc<SlowClients>>) -> Self {
+        self.slow = slow;
+        self
+    }
+
     /// How the client is treated if it does not read.
     pub const fn slow(&self) -> Option<&Arc<SlowClients>> {
         self.slow.as_ref()
