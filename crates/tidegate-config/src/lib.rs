@@ -60,8 +60,8 @@ pub use crate::{
     load::{Loaded, load, load_in, state_dir, state_dir_in},
     model::{
         Config, Forward, Http2, HttpUpstream, Limits, Listener, Log, LogFormat, Ops, Processes,
-        Reconnect, Replay, ReplayMode, Rlimits, Route, Security, Sharing, SsePaths, StdioUpstream,
-        Timeouts, Transport, Upstream,
+        Reconnect, Replay, ReplayMode, Rlimits, Route, Security, Sharing, SlowClient, SlowPolicy,
+        SsePaths, StdioUpstream, Timeouts, Transport, Upstream,
     },
     problem::{Place, Position, Problem, Report},
     secret::Secret,

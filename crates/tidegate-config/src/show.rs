@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// Keys in reading order; names of the user's choice come after them, by alphabet.
-const ORDER: [&str; 93] = [
+const ORDER: [&str; 97] = [
     "version",
     "listeners",
     "ops",
@@ -37,6 +37,9 @@ const ORDER: [&str; 93] = [
     "replay_max_events",
     "replay_max_bytes",
     "replay_prime_after",
+    "slow_client",
+    "slow_client_buffer",
+    "slow_client_after",
     "url",
     "stdio",
     "http",
@@ -94,6 +97,7 @@ const ORDER: [&str; 93] = [
     "max_depth",
     "max_batch",
     "replay_budget",
+    "slow_client_budget",
     "first_byte",
     "headers",
     "body_idle",

@@ -114,6 +114,11 @@ impl SlowClients {
         &self.route
     }
 
+    /// What the route says.
+    pub const fn params(&self) -> &SlowParams {
+        &self.params
+    }
+
     /// Whether a server is to stand still with its client, where it can.
     pub const fn pauses(&self) -> bool {
         matches!(self.params.policy, Policy::Pause)

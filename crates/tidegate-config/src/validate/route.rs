@@ -1,10 +1,12 @@
 //! Routes: their paths, and that they lead somewhere.
 
+use std::time::Duration;
+
 use super::section::{Section, Zero};
 use crate::{
-    decode::{Context, Field, Text, Toggle},
+    decode::{Context, Field, Size, Span, Text, Toggle},
     key::Key,
-    model::{Forward, Replay, ReplayMode, Route, SsePaths},
+    model::{Forward, Limits, Replay, ReplayMode, Route, SlowClient, SlowPolicy, SsePaths},
     problem::{Mismatch, closest},
     raw::{List, RawForward, RawMatch, RawRoute, RawSse},
     units,
@@ -14,6 +16,8 @@ const KIB: u64 = 1 << 10;
 const GIB: u64 = 1 << 30;
 const REPLAY_MODES: [(&str, ReplayMode); 3] =
     [("auto", ReplayMode::Auto), ("on", ReplayMode::On), ("off", ReplayMode::Off)];
+const SLOW_POLICIES: [(&str, SlowPolicy); 2] =
+    [("pause", SlowPolicy::Pause), ("end", SlowPolicy::End)];
 const PATH_HELP: &str = "write an absolute path such as /mcp";
 
 /// `names` are the upstreams there are; `None` if that could not be told.
@@ -76,14 +80,36 @@ fn sse(
     Some(Some(SsePaths { path: stream?, messages: messages? }))
 }
 
-/// One log must fit into what all have, or its limit could never be reached.
-pub(super) fn fit_into_budget(context: &Context<'_>, routes: &[Route], budget: usize) {
+/// What one stream may have must fit into what all have, or its limit could never be reached.
+pub(super) fn fit_into_budgets(context: &Context<'_>, routes: &[Route], limits: &Limits) {
     for (index, route) in routes.iter().enumerate() {
-        if route.replay.max_bytes > budget {
-            let text = units::size_text(budget as u64);
+        let key = |name| Key::of(&["routes"]).item(index).child(name);
+        if route.replay.max_bytes > limits.replay_budget {
+            let text = units::size_text(limits.replay_budget as u64);
             let what = format!("it is larger than limits.replay_budget, which is {text}");
             let help = "lower replay_max_bytes or raise limits.replay_budget";
-            let key = Key::of(&["routes"]).item(index).child("replay_max_bytes");
+            context.refuse(&key("replay_max_bytes"), Mismatch::new(what, help));
+        }
+        // A stream has no more of it than it leaves to others.
+        if route.slow_client.buffer > limits.slow_client_budget / 2 {
+            let text = units::size_text(limits.slow_client_budget as u64);
+            let what =
+                format!("it is more than half of limits.slow_client_budget, which is {text}");
+            let help = "lower slow_client_buffer or raise limits.slow_client_budget";
+            context.refuse(&key("slow_client_buffer"), Mismatch::new(what, help));
+        }
+    }
+}
+
+/// A client that takes nothing for `write_stall` is dropped anyway.
+pub(super) fn fit_into_stall(context: &Context<'_>, routes: &[Route], write_stall: Duration) {
+    for (index, route) in routes.iter().enumerate() {
+        let SlowClient { policy, after, .. } = route.slow_client;
+        if policy == SlowPolicy::End && after > write_stall {
+            let text = units::duration_text(write_stall);
+            let what = format!("it is longer than timeouts.write_stall, which is {text}");
+            let help = "lower slow_client_after or raise timeouts.write_stall";
+            let key = Key::of(&["routes"]).item(index).child("slow_client_after");
             context.refuse(&key, Mismatch::new(what, help));
         }
     }
@@ -127,7 +153,27 @@ fn route(
         max_bytes: max_bytes?,
         prime_after: prime_after?,
     };
-    Some(Route { path: path?, upstream: upstream?, sse: None, forward: forward?, replay })
+    let slow_client =
+        slow_client(section, (raw.slow_client, raw.slow_client_buffer, raw.slow_client_after));
+    Some(Route {
+        path: path?,
+        upstream: upstream?,
+        sse: None,
+        forward: forward?,
+        replay,
+        slow_client: slow_client?,
+    })
+}
+
+fn slow_client(
+    section: &Section<'_>,
+    (policy, buffer, after): (Field<Text>, Field<Size>, Field<Span>),
+) -> Option<SlowClient> {
+    let what = "not a way to treat a client that does not read";
+    let policy = section.choice("slow_client", policy, what, &SLOW_POLICIES);
+    let buffer = section.size("slow_client_buffer", buffer, 64 * KIB..=GIB);
+    let after = section.duration("slow_client_after", after, Zero::Refused);
+    Some(SlowClient { policy: policy?, buffer: buffer?, after: after? })
 }
 
 fn path(

@@ -6,8 +6,8 @@ use std::{collections::BTreeMap, num::NonZeroU32, path::PathBuf, time::Duration}
 use http::{HeaderMap, HeaderValue};
 use tidegate_config::{
     Config, Forward, Http2, HttpUpstream, Limits, Listener, Log, LogFormat, Ops, Processes,
-    Reconnect, Replay, ReplayMode, Rlimits, Route, Secret, Security, Sharing, SsePaths,
-    StdioUpstream, Timeouts, Transport, Upstream,
+    Reconnect, Replay, ReplayMode, Rlimits, Route, Secret, Security, Sharing, SlowClient,
+    SlowPolicy, SsePaths, StdioUpstream, Timeouts, Transport, Upstream,
 };
 
 use crate::world::{PEM, World};
@@ -30,6 +30,7 @@ limits:
   max_depth: 19
   max_batch: 20
   replay_budget: 22MiB
+  slow_client_budget: 54MiB
 timeouts:
   first_byte: 21ms
   headers: 22s
@@ -102,6 +103,9 @@ routes:
     replay_max_events: 52
     replay_max_bytes: 53KiB
     replay_prime_after: 0s
+    slow_client: end
+    slow_client_buffer: 65KiB
+    slow_client_after: 56s
   - match: { path: /remote }
     upstream: remote
     sse: { path: /remote, messages: /inbox }
@@ -188,6 +192,9 @@ fn expected_remote() -> HttpUpstream {
 }
 
 /// What a route says that says nothing.
+const SLOW_CLIENT: SlowClient =
+    SlowClient { policy: SlowPolicy::Pause, buffer: 8 << 20, after: Duration::from_secs(10) };
+
 const REPLAY: Replay = Replay {
     mode: ReplayMode::Auto,
     window: Duration::from_secs(300),
@@ -202,12 +209,13 @@ fn expected(world: &World) -> Config {
     let sse = |path: &str, messages: &str| {
         Some(SsePaths { path: path.to_owned(), messages: messages.to_owned() })
     };
-    let route = |name: &str, sse, forward, replay| Route {
+    let route = |name: &str, sse, forward, (replay, slow_client)| Route {
         path: format!("/{name}"),
         upstream: name.to_owned(),
         sse,
         forward,
         replay,
+        slow_client,
     };
     let replay = Replay {
         mode: ReplayMode::On,
@@ -216,6 +224,7 @@ fn expected(world: &World) -> Config {
         max_bytes: 53 << 10,
         prime_after: Duration::ZERO,
     };
+    let slow_client = SlowClient { policy: SlowPolicy::End, buffer: 65 << 10, after: seconds(56) };
     let off = Replay { mode: ReplayMode::Off, ..REPLAY };
     Config {
         listeners: ["127.0.0.1:1", "[::1]:2"]
@@ -236,6 +245,7 @@ fn expected(world: &World) -> Config {
             max_depth: 19,
             max_batch: 20,
             replay_budget: 22 << 20,
+            slow_client_budget: 54 << 20,
         },
         timeouts: Timeouts {
             first_byte: Duration::from_millis(21),
@@ -259,13 +269,13 @@ fn expected(world: &World) -> Config {
                 "child",
                 sse("/child/sse", "/child/messages"),
                 Forward { authorization: true, cookies: false },
-                replay,
+                (replay, slow_client),
             ),
             route(
                 "remote",
                 sse("/remote", "/inbox"),
                 Forward { authorization: false, cookies: true },
-                off,
+                (off, SLOW_CLIENT),
             ),
         ],
         log: Log { level: "warn,hyper=off".to_owned(), format: LogFormat::Json },
@@ -331,6 +341,7 @@ fn defaults() {
             max_depth: 64,
             max_batch: 32,
             replay_budget: 64 << 20,
+            slow_client_budget: 128 << 20,
         }
     );
     assert_eq!(
@@ -354,7 +365,8 @@ fn defaults() {
             upstream: "default".to_owned(),
             sse: None,
             forward: Forward::default(),
-            replay: REPLAY
+            replay: REPLAY,
+            slow_client: SLOW_CLIENT
         }]
     );
     assert_eq!(
