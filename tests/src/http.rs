@@ -4,7 +4,7 @@ use std::{io, net::SocketAddr, time::Duration};
 
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
+    net::{TcpSocket, TcpStream},
     time::timeout,
 };
 
@@ -149,6 +149,13 @@ impl Connection {
     pub async fn send(&mut self, bytes: &[u8]) -> bool {
         let sent = timeout(PATIENCE, self.stream.write_all(bytes)).await;
         sent.expect("the peer takes bytes").is_ok()
+    }
+
+    /// Connects with so small a buffer that what is not read soon waits on the other side.
+    pub async fn open_narrow(address: SocketAddr) -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(4 << 10).unwrap();
+        Self { stream: socket.connect(address).await.unwrap(), read: Vec::new() }
     }
 
     /// Says that nothing more will be sent.

@@ -521,7 +521,7 @@ async fn a_client_that_does_not_read_holds_up_nobody() {
     for n in 0..20 {
         assert_eq!(other.told("echo", &format!(r#"{{"n":{n}}}"#)).await["n"], n);
     }
-    // What its process says beyond what may wait for it is dropped, or it is, as it comes.
+    // Its process stands still with it until it is cut off.
     proxy.until("it is over", |census| (census.streams, census.in_flight) == (0, 0)).await;
     assert_eq!(client.post(&legacy("2", "ping", "{}")).await.status, 200, "its session lives on");
     drop(stuck);

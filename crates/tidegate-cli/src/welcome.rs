@@ -84,7 +84,10 @@ fn url(address: SocketAddr, path: &str) -> String {
 mod tests {
     use std::{collections::BTreeMap, time::Duration};
 
-    use tidegate_config::{CallTimeouts, Forward, Progress, Replay, ReplayMode, Route, SsePaths};
+    use tidegate_config::{
+        CallTimeouts, Forward, Progress, Replay, ReplayMode, Route, SlowClient, SlowPolicy,
+        SsePaths,
+    };
 
     use super::{Serving, text, url};
 
@@ -111,6 +114,11 @@ mod tests {
                 max_events: 1,
                 max_bytes: 1,
                 prime_after: Duration::ZERO,
+            },
+            slow_client: SlowClient {
+                policy: SlowPolicy::Pause,
+                buffer: 1,
+                after: Duration::from_secs(1),
             },
         }];
         let addresses = ["127.0.0.1:8080".parse().unwrap()];

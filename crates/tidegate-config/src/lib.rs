@@ -61,7 +61,7 @@ pub use crate::{
     model::{
         CallTimeouts, Config, Forward, Http2, HttpUpstream, Limits, Listener, Log, LogFormat, Ops,
         Processes, Progress, Reconnect, Replay, ReplayMode, Rlimits, Route, Security, Sharing,
-        SsePaths, StdioUpstream, Timeouts, Transport, Upstream,
+        SlowClient, SlowPolicy, SsePaths, StdioUpstream, Timeouts, Transport, Upstream,
     },
     problem::{Place, Position, Problem, Report},
     secret::Secret,

@@ -84,6 +84,10 @@ pub struct Limits {
     /// Most memory for events that are kept for clients that may come back, over all routes, bytes.
     /// Default 64 MiB, at least the `replay_max_bytes` of every route.
     pub replay_budget: usize,
+    /// Most memory for messages that wait for clients that do not read, over all routes, bytes. One
+    /// stream may have as much as it leaves to all others. Default 128 MiB, at least twice the
+    /// `slow_client_buffer` of every route.
+    pub slow_client_budget: usize,
 }
 
 /// Bounds on how long clients may keep things waiting.
@@ -138,6 +142,31 @@ pub struct Route {
     pub progress: Progress,
     /// What is kept for clients that lose a stream.
     pub replay: Replay,
+    /// What is done about clients that do not read.
+    pub slow_client: SlowClient,
+}
+
+/// What is done about clients that do not read as fast as their server talks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SlowClient {
+    /// Default [`SlowPolicy::Pause`].
+    pub policy: SlowPolicy,
+    /// Most memory for messages that wait for one stream, where its server cannot wait, and until
+    /// it does; bytes. Default 8 MiB.
+    pub buffer: usize,
+    /// [`SlowPolicy::End`]: how long a client may take nothing of what is ready for it, at most
+    /// [`Timeouts::write_stall`]. Default 10 s.
+    pub after: Duration,
+}
+
+/// What becomes of a stream that is not read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SlowPolicy {
+    /// Its server is not read either, where that holds up nobody else; else it is ended when its
+    /// buffer is full.
+    Pause,
+    /// It is ended when its buffer is full or the client has taken nothing for too long.
+    End,
 }
 
 /// Whose event ids clients of 2025-03-26 to 2025-11-25 see, and what is kept for those that come

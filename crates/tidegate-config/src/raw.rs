@@ -57,6 +57,7 @@ pub(crate) struct RawLimits {
     pub(crate) max_depth: Field<Count>,
     pub(crate) max_batch: Field<Count>,
     pub(crate) replay_budget: Field<Size>,
+    pub(crate) slow_client_budget: Field<Size>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -179,6 +180,9 @@ pub(crate) struct RawRoute {
     pub(crate) replay_max_events: Field<Count>,
     pub(crate) replay_max_bytes: Field<Size>,
     pub(crate) replay_prime_after: Field<Span>,
+    pub(crate) slow_client: Field<Text>,
+    pub(crate) slow_client_buffer: Field<Size>,
+    pub(crate) slow_client_after: Field<Span>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -227,10 +231,10 @@ pub(crate) fn renamed(name: &str) -> Option<&'static str> {
 
 /// The full key of a name that stands in the wrong section; the first where there are several.
 pub(crate) fn home_of(name: &str) -> Option<String> {
-    const HOMES: [(&str, &[&str]); 23] = [
+    const HOMES: [(&str, &[&str]); 24] = [
         ("limits", &["max_body", "max_header_bytes", "max_header_value", "max_headers"]),
         ("limits", &["max_uri", "body_budget", "max_sessions", "max_depth", "max_batch"]),
-        ("limits", &["replay_budget"]),
+        ("limits", &["replay_budget", "slow_client_budget"]),
         ("timeouts", &["first_byte", "headers", "body_idle", "keep_alive", "write_stall"]),
         ("timeouts", &["session_idle", "drain", "heartbeat"]),
         ("security", &["allowed_hosts", "allowed_origins"]),
@@ -257,6 +261,7 @@ pub(crate) fn home_of(name: &str) -> Option<String> {
         ),
         ("routes[0]", &["replay", "replay_window", "replay_max_events"]),
         ("routes[0]", &["replay_max_bytes", "replay_prime_after"]),
+        ("routes[0]", &["slow_client", "slow_client_buffer", "slow_client_after"]),
         (
             "upstreams.NAME.http",
             &["reconnect", "reconnect_attempts", "reconnect_base", "reconnect_max"],

@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// Keys in reading order; names of the user's choice come after them, by alphabet.
-const ORDER: [&str; 99] = [
+const ORDER: [&str; 103] = [
     "version",
     "listeners",
     "ops",
@@ -39,6 +39,9 @@ const ORDER: [&str; 99] = [
     "replay_max_events",
     "replay_max_bytes",
     "replay_prime_after",
+    "slow_client",
+    "slow_client_buffer",
+    "slow_client_after",
     "url",
     "stdio",
     "http",
@@ -99,6 +102,7 @@ const ORDER: [&str; 99] = [
     "max_depth",
     "max_batch",
     "replay_budget",
+    "slow_client_budget",
     "first_byte",
     "headers",
     "body_idle",

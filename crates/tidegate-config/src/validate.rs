@@ -44,7 +44,10 @@ pub(crate) fn config(context: &Context<'_>, raw: RawConfig) -> Option<Config> {
     let (names, upstreams) = upstream::upstreams(context, raw.upstreams);
     let routes = route::routes(context, raw.routes, names.as_deref(), upstreams.as_ref());
     if let (Some(limits), Some(routes)) = (&limits, &routes) {
-        route::fit_into_budget(context, routes, limits.replay_budget);
+        route::fit_into_budgets(context, routes, limits);
+    }
+    if let (Some(timeouts), Some(routes)) = (&timeouts, &routes) {
+        route::fit_into_stall(context, routes, timeouts.write_stall);
     }
     let log = log::log(context, raw.log);
     version?;

@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use tidegate_server::Front;
-use tidegate_service::Tasks;
+use tidegate_service::{
+    Tasks,
+    slow::{Backlog, SlowClients},
+};
 use tidegate_session::{Account, Store};
 
 use crate::{processes::Processes, stack::Leaf};
@@ -23,6 +26,8 @@ pub struct Census {
     pub logs: usize,
     /// Bytes of the events in them.
     pub log_bytes: usize,
+    /// Bytes of messages that wait for clients which do not read.
+    pub backlog_bytes: usize,
     /// Bytes of request bodies.
     pub body_bytes: usize,
     /// Child processes.
@@ -48,6 +53,9 @@ pub(crate) struct Counted {
     pub(crate) front: Front,
     pub(crate) store: Store,
     pub(crate) logs: Account,
+    /// How the routes treat clients that do not read, and what waits for those.
+    pub(crate) slow: Arc<[Arc<SlowClients>]>,
+    pub(crate) backlog: Backlog,
     pub(crate) leaves: Arc<[(Arc<str>, Leaf)]>,
     pub(crate) processes: Processes,
     pub(crate) tasks: Vec<Tasks>,
@@ -64,6 +72,7 @@ impl Counted {
             sessions: self.store.stats().open,
             logs: logs.logs,
             log_bytes: logs.bytes,
+            backlog_bytes: self.backlog.bytes(),
             body_bytes: front.body_bytes,
             children: usize::try_from(self.processes.stats().running).unwrap_or(usize::MAX),
             ..Census::default()

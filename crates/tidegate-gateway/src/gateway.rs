@@ -1,10 +1,10 @@
 //! A running proxy.
 
-use std::{fmt, io, net::SocketAddr, time::Duration};
+use std::{fmt, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use tidegate_config::Config;
 use tidegate_server::{Front, Listener};
-use tidegate_service::{OnError, Tasks};
+use tidegate_service::{OnError, Tasks, slow::Backlog};
 use tidegate_session::{Account, Store, StoreParams};
 use tidegate_telemetry::Telemetry;
 use tokio::{
@@ -129,18 +129,21 @@ impl Gateway {
         });
         let leaves = lower::leaves(&config, &processes.spawner, &upstreams)?;
         // The last that can fail, since only tasks of upstreams are ended then.
-        let routes = lower::routes(&config, &leaves)?;
+        let backlog = Backlog::new(config.limits.slow_client_budget);
+        let routes = lower::routes(&config, &leaves, &backlog)?;
+        let slow: Arc<[_]> = routes.iter().map(|route| Arc::clone(&route.slow)).collect();
         let logs = Account::new(config.limits.replay_budget);
         if let Some(window) = routes.iter().filter_map(stack::Route::replay_window).min() {
             logs.start(tenth(window), &background);
         }
         let shared = Shared { store: &store, logs: &logs, telemetry: &telemetry };
         let edge = stack::edge(routes, &shared);
-        let front = Front::new(edge, lower::server(&config), drain.clone());
+        let front = Front::new(edge, lower::server(&config, &slow), drain.clone());
 
         let owners = [&clients, &background, &upstreams, &ops_tasks].map(Clone::clone);
         let tasks = owners.into_iter().collect();
-        let counted = Counted { front, store, logs, leaves: leaves.into(), processes, tasks };
+        let leaves = leaves.into();
+        let counted = Counted { front, store, logs, slow, backlog, leaves, processes, tasks };
         let parts = Parts {
             drain,
             patience: config.timeouts.drain,

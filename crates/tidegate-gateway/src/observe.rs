@@ -5,6 +5,7 @@ mod processes;
 use std::sync::Arc;
 
 use tidegate_server::{Refused, observe::Sources};
+use tidegate_service::slow::Slowness;
 use tidegate_telemetry::{CONTENT_TYPE, Counter, Gauge, Histogram, Label, Samples, Telemetry};
 
 use self::processes::times;
@@ -26,6 +27,7 @@ fn feed(counted: &Counted, samples: &mut Samples) {
     server(counted, samples);
     sessions(counted, samples);
     logs(counted, samples);
+    slow_clients(counted, samples);
     processes::buffers(samples);
     processes::strays(&counted.processes, samples);
     for (name, leaf) in &*counted.leaves {
@@ -38,6 +40,7 @@ fn feed(counted: &Counted, samples: &mut Samples) {
                 let stats = sse.stats();
                 connections(name, endpoint, &stats.http, samples);
                 streams(name, endpoint, &stats, samples);
+                samples.counter(Counter::ReadsPaused, &[(Label::Upstream, name)], stats.pauses);
             }
             Leaf::Stdio(stdio) => processes::feed(name, &stdio.stats(), samples),
         }
@@ -81,6 +84,16 @@ fn logs(counted: &Counted, samples: &mut Samples) {
     samples.counter(Counter::ReplayEvicted, &[], stats.evicted);
     samples.counter(Counter::ReplayResumed, &[], stats.resumed);
     samples.counter(Counter::ReplayGaps, &[], stats.gaps);
+}
+
+fn slow_clients(counted: &Counted, samples: &mut Samples) {
+    samples.gauge(Gauge::SlowClientBacklog, &[], counted.backlog.bytes());
+    for slow in &*counted.slow {
+        for (why, count) in Slowness::ALL.iter().zip(slow.stats()) {
+            let labels = [(Label::Route, slow.route()), (Label::Reason, why.as_str())];
+            samples.counter(Counter::SlowClientStreamsEnded, &labels, count);
+        }
+    }
 }
 
 fn connections(

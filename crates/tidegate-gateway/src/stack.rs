@@ -2,13 +2,13 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tidegate_service::{Call, Error, Reply, Upstream};
+use tidegate_service::{Call, Error, Reply, Upstream, slow::SlowClients};
 use tidegate_session::{Account, ReplayLayer, ReplayParams, ResolveLayer, Store};
 use tidegate_telemetry::Telemetry;
 use tidegate_upstream_http::HttpUpstream;
 use tidegate_upstream_sse::SseUpstream;
 use tidegate_upstream_stdio::StdioUpstream;
-use tower::{Layer as _, Service, service_fn};
+use tower::{Layer as _, Service, ServiceExt as _, service_fn};
 
 use crate::{
     census::Census,
@@ -37,6 +37,7 @@ pub(crate) struct Route {
     pub(crate) asks_for_progress: bool,
     /// `None` where clients see the upstream's event ids, if it has any.
     pub(crate) replay: Option<ReplayParams>,
+    pub(crate) slow: Arc<SlowClients>,
 }
 
 /// What the layers of all routes share.
@@ -73,7 +74,14 @@ fn route(route: &Route, shared: &Shared<'_>) -> Upstream {
     };
     // Sessions are resolved inside the count, so that calls with a dead session are counted too.
     let resolved = ResolveLayer::new(shared.store, &route.path).layer(leaf);
-    Upstream::new(shared.telemetry.route_layer(&route.path, &route.upstream).layer(resolved))
+    let measured = shared.telemetry.route_layer(&route.path, &route.upstream).layer(resolved);
+    // Outermost, so that both ends know: the upstream, what may wait; the server, how long.
+    let (to_upstream, to_client) = (Arc::clone(&route.slow), Arc::clone(&route.slow));
+    let treated = measured.map_request(move |mut call: Call| {
+        call.cx.slow = Some(Arc::clone(&to_upstream));
+        call
+    });
+    Upstream::new(treated.map_response(move |reply: Reply| reply.read_by(&to_client)))
 }
 
 fn leaf<S>(route: &Route, shared: &Shared<'_>, upstream: S) -> Upstream

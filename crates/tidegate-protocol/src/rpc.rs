@@ -49,6 +49,8 @@ pub mod code {
     pub const STREAM_GAP: i64 = -31010;
     /// A policy forbids the call.
     pub const BLOCKED: i64 = -31011;
+    /// The client did not read what came for it.
+    pub const SLOW_CLIENT: i64 = -31012;
 }
 
 /// An error response. `id` is null when the request's id is unknown; `data` is raw JSON.

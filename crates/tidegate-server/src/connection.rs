@@ -157,11 +157,11 @@ async fn http2(
     let service = {
         let (front, activity) = (Arc::clone(front), Arc::clone(&activity));
         service_fn(move |request| {
-            let (front, entered) = (Arc::clone(&front), activity.enter());
+            let (front, entered) = (Arc::clone(&front), activity.enter_stream());
             async move { front.respond(request, entered).await }
         })
     };
-    let connection = conn::http2::Builder::new(Tracked(tasks.clone()))
+    let connection = conn::http2::Builder::new(Tracked(tasks.clone(), Arc::clone(&activity)))
         .timer(TokioTimer::new())
         .keep_alive_interval(PING_EVERY)
         .keep_alive_timeout(PING_WAIT)
@@ -186,9 +186,10 @@ async fn http2(
     }
 }
 
-/// Lets HTTP/2 answer requests side by side, in tasks that have an owner.
+/// Lets HTTP/2 answer requests side by side, in tasks that have an owner. The library waits for a
+/// client's window where nobody else can, so a response that is not taken ends with its task.
 #[derive(Clone)]
-struct Tracked(Tasks);
+struct Tracked(Tasks, Arc<Activity>);
 
 impl<F> Executor<F> for Tracked
 where
@@ -196,10 +197,19 @@ where
 {
     fn execute(&self, request: F) {
         let stopping = self.0.stopping().clone();
+        // The library hands a request over as soon as the service has seen it.
+        let taking = self.1.entering();
         self.0.spawn("request", OnError::Log, async move {
+            let stalled = async {
+                match &taking {
+                    Some(taking) => taking.stalled().await,
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
                 _ = request => (),
                 () = stopping.cancelled() => (),
+                () = stalled => (),
             }
             Ok(())
         });

@@ -123,12 +123,32 @@ impl Intake {
         if let Err(error) = stream.set_nodelay(true) {
             debug!(%error, "no TCP_NODELAY");
         }
+        if let Err(error) = keep_little_unsent(stream) {
+            debug!(%error, "no TCP_NOTSENT_LOWAT");
+        }
         let place = Arc::clone(&self.places).try_acquire_owned().ok();
         if place.is_none() {
             self.counters.connections_refused.fetch_add(1, Ordering::Relaxed);
         }
         place
     }
+}
+
+/// How much the kernel takes of what a client is not ready for.
+#[cfg(target_os = "linux")]
+const UNSENT: u32 = 128 << 10;
+
+/// Has the kernel take more for a client whenever it has sent a little, not only when it has sent a
+/// third of some megabytes. So it shows soon that a slow client does take something, and its megabytes
+/// wait where they are counted.
+#[cfg(target_os = "linux")]
+fn keep_little_unsent(stream: &TcpStream) -> io::Result<()> {
+    socket2::SockRef::from(stream).set_tcp_notsent_lowat(UNSENT)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn keep_little_unsent(_: &TcpStream) -> io::Result<()> {
+    Ok(())
 }
 
 fn is_about_one_connection(error: &io::Error) -> bool {

@@ -1,6 +1,8 @@
 //! What bounds a client. Every limit has a default that suits a server at the edge.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
+
+use tidegate_service::slow::SlowClients;
 
 /// All of it.
 #[derive(Clone, Debug, Default)]
@@ -16,7 +18,7 @@ pub struct Params {
 }
 
 /// The two paths of HTTP+SSE (2024-11-05), and the path of the endpoint that they stand for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Pair {
     /// The path that the calls are made for.
     pub endpoint: String,
@@ -25,6 +27,8 @@ pub struct Pair {
     pub stream: String,
     /// Where it posts its messages.
     pub messages: String,
+    /// How a client is treated that does not read its stream.
+    pub slow: Option<Arc<SlowClients>>,
 }
 
 /// Sizes in bytes, and counts.
@@ -69,7 +73,8 @@ pub struct Timeouts {
     pub body_idle: Duration,
     /// How long a connection may rest between requests. Default 75 s.
     pub keep_alive: Duration,
-    /// How long a client may refuse to take bytes that are ready for it. Default 60 s.
+    /// How long a client may refuse to take bytes that are ready for it, on the whole connection or
+    /// on one stream of several. Its route may say less. Default 60 s.
     pub write_stall: Duration,
     /// How long a stream may be silent before a comment keeps middleboxes awake. Default 15 s.
     pub heartbeat: Duration,

@@ -50,6 +50,7 @@ fn start(initialize: Duration) -> Running {
         endpoint: "/mcp".to_owned(),
         stream: "/sse".to_owned(),
         messages: "/messages".to_owned(),
+        slow: None,
     };
     let params = Params {
         limits: Limits { max_pair_calls: 2, max_pair_waiting: 3, ..Limits::default() },

@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderValue, uri::PathAndQuery};
 use tidegate_protocol::{Envelope, Era, Version};
 use tokio::time::Instant;
 
-use crate::{Session, Timeouts};
+use crate::{Session, Timeouts, slow::SlowClients};
 
 /// One thing a client wants, with what the layers have learned about it.
 #[derive(Clone, Debug)]
@@ -51,6 +51,8 @@ pub struct Cx {
     pub timeouts: Option<Arc<Timeouts>>,
     /// How often this call was sent before.
     pub attempt: u32,
+    /// How the route treats clients that do not read.
+    pub slow: Option<Arc<SlowClients>>,
     /// Whether the message came as a member of a batch, which only 2025-03-26 allows. The server
     /// splits batches up, but only session resolution knows the version.
     pub batched: bool,
@@ -83,6 +85,7 @@ impl Cx {
             deadline: None,
             timeouts: None,
             attempt: 0,
+            slow: None,
             batched: false,
         }
     }

@@ -58,6 +58,8 @@ pub enum Kind {
     TooLarge,
     /// What the client wants to go on from is no longer kept, or never was.
     StreamGap,
+    /// The client did not read what came for it.
+    SlowClient,
     /// The proxy is shutting down.
     Draining,
     /// The proxy itself is at fault.
@@ -151,6 +153,7 @@ impl Kind {
             Self::Protocol => "protocol",
             Self::TooLarge => "too_large",
             Self::StreamGap => "stream_gap",
+            Self::SlowClient => "slow_client",
             Self::Draining => "draining",
             Self::Internal => "internal",
         }

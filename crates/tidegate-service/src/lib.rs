@@ -28,15 +28,17 @@
 //!
 //! The map: [`Call`] travels inward, [`Reply`] outward, [`Error`] instead of a reply.
 //! [`Upstream`] is any
-//! service that carries calls. [`Session`] is what a legacy session is to the layers that share it, [`Timeouts`] what a
-//! route says about a call's waits. [`Admission`] is how two
-//! siblings cooperate without knowing each other. [`Tasks`] is the only way to start a task.
+//! service that carries calls. [`Session`] is what a legacy session is to the layers that share it,
+//! [`Timeouts`] what a route says about a call's waits, [`slow`] about clients that do not read.
+//! [`Admission`] is how two siblings cooperate without knowing each other. [`Tasks`] is the only way
+//! to start a task.
 
 mod admission;
 mod call;
 mod error;
 mod reply;
 mod session;
+pub mod slow;
 mod tasks;
 mod timeouts;
 mod upstream;

@@ -6,6 +6,7 @@
 use std::{
     fmt,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -13,7 +14,7 @@ use futures_core::Stream;
 use http::{HeaderMap, StatusCode};
 use tidegate_protocol::{Envelope, sse};
 
-use crate::Error;
+use crate::{Error, slow::SlowClients};
 
 /// The answer to a [`crate::Call`].
 #[derive(Debug)]
@@ -69,6 +70,8 @@ pub struct EventStream {
     inner: Pin<Box<dyn Stream<Item = Result<Frame, Error>> + Send>>,
     on_end: Option<Box<dyn FnOnce(Verdict) + Send>>,
     is_answer: bool,
+    missed: u64,
+    slow: Option<Arc<SlowClients>>,
 }
 
 impl Reply {
@@ -92,18 +95,32 @@ impl Reply {
         Self { status, headers: HeaderMap::new(), body }
     }
 
-    /// Replaces the stream, if there is one. What [`EventStream::is_answer`] says stays.
+    /// Replaces the stream, if there is one. What the stream says of itself stays.
     #[must_use]
     pub fn map_stream(self, change: impl FnOnce(EventStream) -> EventStream) -> Self {
         match self.body {
             Body::Stream(stream) => {
-                let is_answer = stream.is_answer;
+                let (is_answer, missed) = (stream.is_answer, stream.missed);
+                let slow = stream.slow.clone();
                 let mut changed = change(stream);
                 changed.is_answer |= is_answer;
+                changed.missed = changed.missed.max(missed);
+                if changed.slow.is_none() {
+                    changed.slow = slow;
+                }
                 Self { body: Body::Stream(changed), ..self }
             }
             Body::Empty | Body::One(_) => self,
         }
+    }
+
+    /// Tells how the client of the stream is treated if it does not read, if there is a stream.
+    #[must_use]
+    pub fn read_by(mut self, slow: &Arc<SlowClients>) -> Self {
+        if let Body::Stream(stream) = &mut self.body {
+            stream.slow = Some(Arc::clone(slow));
+        }
+        self
     }
 
     /// Calls `hook` once, when the reply is over.
@@ -122,7 +139,7 @@ impl Reply {
 impl EventStream {
     /// Wraps a stream of frames.
     pub fn new(inner: impl Stream<Item = Result<Frame, Error>> + Send + 'static) -> Self {
-        Self { inner: Box::pin(inner), on_end: None, is_answer: false }
+        Self { inner: Box::pin(inner), on_end: None, is_answer: false, missed: 0, slow: None }
     }
 
     /// Calls `hook` once, when the stream ends or is dropped.
@@ -152,6 +169,30 @@ impl EventStream {
     /// Whether the stream was marked as one that ends with an answer.
     pub const fn is_answer(&self) -> bool {
         self.is_answer
+    }
+
+    /// Says how many messages came for earlier streams of this kind and found no room.
+    #[must_use]
+    pub const fn after_missing(mut self, count: u64) -> Self {
+        self.missed = count;
+        self
+    }
+
+    /// How many messages are missing between the streams before and this one.
+    pub const fn missed(&self) -> u64 {
+        self.missed
+    }
+
+    /// Says how the client is treated if it does not read.
+    #[must_use]
+    pub fn read_by(mut self, slow: Option<Arc<SlowClients>>) -> Self {
+        self.slow = slow;
+        self
+    }
+
+    /// How the client is treated if it does not read.
+    pub const fn slow(&self) -> Option<&Arc<SlowClients>> {
+        self.slow.as_ref()
     }
 
     fn finish(&mut self, verdict: Verdict) {

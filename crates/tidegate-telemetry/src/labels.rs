@@ -85,7 +85,7 @@ impl Method {
 /// answer that began and broke off; `cancelled`, dropped before its end. The others are
 /// [`Kind::as_str`] of the error that came instead of a reply. `other` is a kind this crate does
 /// not know yet.
-pub const OUTCOMES: [&str; 22] = [
+pub const OUTCOMES: [&str; 23] = [
     "ok",
     "tool_error",
     "rpc_error",
@@ -107,6 +107,7 @@ pub const OUTCOMES: [&str; 22] = [
     Kind::Draining.as_str(),
     Kind::Internal.as_str(),
     Kind::StreamGap.as_str(),
+    Kind::SlowClient.as_str(),
     "other",
 ];
 
@@ -139,7 +140,8 @@ impl Outcome {
             Kind::Draining => 18,
             Kind::Internal => 19,
             Kind::StreamGap => 20,
-            _ => 21,
+            Kind::SlowClient => 21,
+            _ => 22,
         })
     }
 
@@ -229,6 +231,7 @@ mod tests {
             Kind::Draining,
             Kind::Internal,
             Kind::StreamGap,
+            Kind::SlowClient,
         ];
         for kind in kinds {
             assert_eq!(OUTCOMES[Outcome::of(kind).index()], kind.as_str());

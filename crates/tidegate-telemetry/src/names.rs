@@ -136,6 +136,8 @@ families! {
         ReplayLogBytes: Gauge = "replay_log" in Bytes [],
         /// Calls that go on without their clients, which may come back for the answer.
         ReplayDraining: Gauge = "replay_streams_draining" [],
+        /// Memory of the messages that wait for clients which do not read.
+        SlowClientBacklog: Gauge = "slow_client_backlog" in Bytes [],
         /// Child processes that exist: starting, spare, serving or stopping.
         StdioProcesses: Gauge = "stdio_processes" [Upstream, State],
         /// Resident memory of the child processes and all that they started.
@@ -204,6 +206,10 @@ families! {
         ReplayResumed: Counter = "replay_streams_resumed" [],
         /// Clients that came back for something that was not kept any more.
         ReplayGaps: Counter = "replay_gaps" [],
+        /// Streams that were ended because their clients did not read them, by why.
+        SlowClientStreamsEnded: Counter = "slow_client_streams_ended" [Route, Reason],
+        /// Times that an upstream's messages were not read for a while, since their client did not.
+        ReadsPaused: Counter = "upstream_reads_paused" [Upstream],
         /// Child processes started.
         StdioSpawns: Counter = "stdio_spawns" [Upstream],
         /// Child processes that could not be started.

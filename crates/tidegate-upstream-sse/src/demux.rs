@@ -5,7 +5,7 @@
 //! its token, a request of the server to a stream that somebody reads. The rest is for the
 //! session's GET stream, and waits for one within bounds.
 
-mod mailbox;
+mod pressure;
 #[cfg(test)]
 mod tests;
 
@@ -17,10 +17,14 @@ use std::{
 };
 
 use tidegate_protocol::{Envelope, Id, Kind};
+use tidegate_service::slow::{self, SlowClients, Slowness};
 use tokio::time::Instant;
 
-use self::mailbox::{Item, Mailbox};
 use crate::stats::{Counters, Lasting};
+
+/// A message on its way to the client, with the id that a request of the server has.
+type Item = slow::Item<Id>;
+type Mailbox = slow::Mailbox<Id>;
 
 /// The most requests that one client may have unanswered.
 const MAX_CALLS: usize = 1024;
@@ -41,6 +45,14 @@ pub(crate) struct Demux {
     last_listener: u64,
     /// What waits for one.
     held: Mailbox,
+    /// How many messages found no room there, or were not taken in time, since somebody listened.
+    missed: u64,
+    /// How the session's route treats clients that do not read.
+    slow: Option<Arc<SlowClients>>,
+    /// Whether some mailbox may be full whose reader is waited for.
+    is_crowded: bool,
+    /// Whether the owner was told not to read.
+    is_paused: bool,
     /// The stream has ended.
     is_over: bool,
 }
@@ -52,6 +64,8 @@ pub(crate) struct Effects {
     pub(crate) wake: Vec<Waker>,
     /// Requests of the server that nobody took.
     pub(crate) refuse: Vec<Id>,
+    /// Calls that the server need not go on with.
+    pub(crate) take_back: Vec<Id>,
 }
 
 /// Why a call cannot be made.
@@ -75,8 +89,19 @@ pub(crate) enum Step {
     Cancelled,
     /// The answer came and could not be read.
     Broken,
+    /// The request was taken back, since its reader stood still.
+    Overflowed(Slowness),
     /// The stream ended first.
     Died,
+}
+
+/// A GET stream that was opened.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    /// To poll it by.
+    pub(crate) key: u64,
+    /// How many messages are missing since somebody listened last.
+    pub(crate) missed: u64,
 }
 
 #[derive(Debug)]
@@ -106,6 +131,8 @@ struct Listener {
     key: u64,
     mailbox: Mailbox,
     waker: Option<Waker>,
+    /// Whether it takes no more, and then why, until that was told.
+    overflowed: Option<Option<Slowness>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -124,6 +151,10 @@ impl Demux {
             listeners: Vec::new(),
             last_listener: 0,
             held: Mailbox::default(),
+            missed: 0,
+            slow: None,
+            is_crowded: false,
+            is_paused: false,
             is_over: false,
         }
     }
@@ -151,7 +182,7 @@ impl Demux {
         let call = Call {
             token: request.progress_token().map(|token| token.detach()),
             is_handshake: request.method().as_deref() == Some("initialize"),
-            mailbox: Mailbox::default(),
+            mailbox: Mailbox::new(self.slow.clone()),
             waker: None,
             touched: now,
             phase: Phase::Open,
@@ -203,7 +234,7 @@ impl Demux {
         let sole = readers.next().filter(|_| readers.next().is_none());
         let place = match sole {
             Some((id, _)) => Place::Call(id.clone()),
-            None if !self.listeners.is_empty() => Place::Listener,
+            None if self.is_listened_to() => Place::Listener,
             None => self.latest_reader().map_or(Place::Listener, Place::Call),
         };
         self.asks.insert(id.clone(), place.clone());
@@ -233,27 +264,6 @@ impl Demux {
             _ => Place::Listener,
         };
         self.put(&place, Item { message: note, ask: None, since: now }, fx);
-    }
-
-    fn put(&mut self, place: &Place, item: Item, fx: &mut Effects) {
-        let (mailbox, waker) = match place {
-            Place::Call(id) => match self.calls.get_mut(id) {
-                Some(call) => {
-                    call.touched = item.since;
-                    (&mut call.mailbox, call.waker.take())
-                }
-                None => (&mut self.held, None),
-            },
-            Place::Listener => match self.listeners.last_mut() {
-                Some(newest) => (&mut newest.mailbox, newest.waker.take()),
-                None => (&mut self.held, None),
-            },
-        };
-        let surplus = mailbox.put(item);
-        fx.wake.extend(waker);
-        for item in surplus {
-            self.drop_item(item, fx);
-        }
     }
 
     /// Nobody will read it.
@@ -349,21 +359,29 @@ impl Demux {
     }
 
     /// Opens a GET stream, which gets what has been waiting and, as long as it is the newest, what
-    /// comes. Returns the key to poll it by.
-    pub(crate) fn listen(&mut self) -> u64 {
+    /// comes.
+    pub(crate) fn listen(&mut self) -> Opened {
         self.last_listener += 1;
-        let mailbox = std::mem::take(&mut self.held);
-        self.listeners.push(Listener { key: self.last_listener, mailbox, waker: None });
-        self.last_listener
+        let key = self.last_listener;
+        let mailbox = std::mem::replace(&mut self.held, Mailbox::new(self.slow.clone()));
+        self.listeners.push(Listener { key, mailbox, waker: None, overflowed: None });
+        Opened { key, missed: std::mem::take(&mut self.missed) }
     }
 
-    /// The next message of a GET stream; `None` at its end.
-    pub(crate) fn poll_listener(&mut self, key: u64, cx: &Context<'_>) -> Poll<Option<Envelope>> {
+    /// The next message of a GET stream, or why it ended; `None` at its end.
+    pub(crate) fn poll_listener(
+        &mut self,
+        key: u64,
+        cx: &Context<'_>,
+    ) -> Poll<Option<Result<Envelope, Slowness>>> {
         let Some(listener) = self.listeners.iter_mut().find(|open| open.key == key) else {
             return Poll::Ready(None);
         };
         if let Some(item) = listener.mailbox.pop() {
-            return Poll::Ready(Some(item.message));
+            return Poll::Ready(Some(Ok(item.message)));
+        }
+        if let Some(why) = &mut listener.overflowed {
+            return Poll::Ready(why.take().map(Err));
         }
         if self.is_over {
             return Poll::Ready(None);
@@ -372,12 +390,16 @@ impl Demux {
         Poll::Pending
     }
 
-    /// The reader of a GET stream has left. What it did not read waits for the next one.
+    /// The reader of a GET stream has left. What it did not read waits for the next one, before
+    /// what came later.
     pub(crate) fn unlisten(&mut self, key: u64, fx: &mut Effects) {
         let Some(at) = self.listeners.iter().position(|open| open.key == key) else { return };
         let mut unread = self.listeners.remove(at).mailbox;
-        while let Some(item) = unread.pop() {
-            self.put_aside(item, fx);
+        let mut newer = std::mem::replace(&mut self.held, Mailbox::new(self.slow.clone()));
+        for mailbox in [&mut unread, &mut newer] {
+            while let Some(item) = mailbox.pop() {
+                self.put_aside(item, fx);
+            }
         }
     }
 
@@ -398,7 +420,7 @@ impl Demux {
         while self.due().is_some_and(|due| due <= now)
             && let Some(item) = self.held.pop()
         {
-            self.drop_item(item, fx);
+            self.miss(item, fx);
         }
     }
 
@@ -412,6 +434,10 @@ impl Demux {
         fx.wake.extend(self.listeners.iter_mut().filter_map(|open| open.waker.take()));
         self.held = Mailbox::default();
         self.asks.clear();
+    }
+
+    fn is_listened_to(&self) -> bool {
+        self.listeners.iter().any(|open| open.overflowed.is_none())
     }
 
     fn reads(&self, id: &Id) -> bool {

@@ -10,7 +10,7 @@ use std::{
 
 use futures_core::Stream;
 use futures_util::future::BoxFuture;
-use tidegate_protocol::{Envelope, Id, rpc};
+use tidegate_protocol::{Envelope, Id};
 use tidegate_service::{Error, EventStream, Frame, Kind, Origin, Reply, Retry, Timeouts};
 use tokio::time::{Instant, Sleep, sleep_until};
 
@@ -137,6 +137,11 @@ impl Exchange {
                     self.is_over = true;
                     return Poll::Ready(None);
                 }
+                Poll::Ready(Step::Overflowed(why)) => {
+                    self.is_over = true;
+                    let name = self.talk.core().client.name();
+                    return Poll::Ready(Some(Err(why.error().at(name))));
+                }
                 Poll::Ready(Step::Broken) => return self.failed(Kind::Protocol, BROKEN),
                 Poll::Ready(Step::Died) => return self.failed(Kind::Died, DIED),
                 Poll::Pending => (),
@@ -182,9 +187,7 @@ impl Exchange {
 
     fn timed_out(&mut self, is_late: bool) -> Poll<Option<Result<Received, Error>>> {
         if !self.is_handshake {
-            let id = String::from_utf8_lossy(self.id.token());
-            let params = format!(r#"{{"requestId":{id},"reason":"it took too long"}}"#);
-            self.talk.say(rpc::notification("notifications/cancelled", &params));
+            self.talk.take_back(&self.id, "it took too long");
         }
         self.talk.change(|demux, fx| demux.leave(&self.id, Instant::now(), fx));
         self.is_over = true;

@@ -23,6 +23,8 @@ pub struct Stats {
     pub notifications_dropped: u64,
     /// Requests of the server that no client took in time.
     pub asks_refused: u64,
+    /// How often a stream was not read for a while, since its client did not read.
+    pub pauses: u64,
 }
 
 #[derive(Debug, Default)]
@@ -33,6 +35,7 @@ pub(crate) struct Counters {
     pub(crate) stray_client_answers: AtomicU64,
     pub(crate) notifications_dropped: AtomicU64,
     pub(crate) asks_refused: AtomicU64,
+    pub(crate) pauses: AtomicU64,
 }
 
 /// One of what is counted while it lasts.
@@ -52,6 +55,7 @@ impl Counters {
             stray_client_answers: self.stray_client_answers.load(Relaxed),
             notifications_dropped: self.notifications_dropped.load(Relaxed),
             asks_refused: self.asks_refused.load(Relaxed),
+            pauses: self.pauses.load(Relaxed),
         }
     }
 }

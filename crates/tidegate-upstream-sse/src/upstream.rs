@@ -127,8 +127,9 @@ impl Core {
             }
             Operation::Listen { .. } => {
                 let talk = self.talk(&session)?;
-                let key = talk.change(|demux, _| demux.listen());
-                Ok(Reply::stream(EventStream::new(Unasked { talk, key })))
+                let opened = talk.change(|demux, _| demux.listen());
+                let unasked = EventStream::new(Unasked { talk, key: opened.key });
+                Ok(Reply::stream(unasked.after_missing(opened.missed)))
             }
             Operation::EndSession => {
                 self.talk(&session)?;
@@ -164,7 +165,8 @@ impl Core {
                 return Ok(Reply { status, headers, body: Body::Empty });
             }
         };
-        let wire = Arc::new(Wire::start(self, inflow, post_to, headers, session));
+        let wire =
+            Arc::new(Wire::start(self, inflow, post_to, headers, (session, cx.slow.clone())));
         let reply = self.send(Arc::clone(wire.talk()), request, cx).await?;
         let agreed = matches!(&reply.body, Body::One(one) if one.kind() == MessageKind::Response);
         // Without an agreement there is no session; the stream goes with the wire.
@@ -276,7 +278,12 @@ impl Stream for Unasked {
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let next = self.talk.change(|demux, _| demux.poll_listener(self.key, cx));
-        next.map(|message| message.map(|message| Ok(Frame::Message(message))))
+        next.map(|next| {
+            next.map(|next| match next {
+                Ok(message) => Ok(Frame::Message(message)),
+                Err(why) => Err(why.error().at(self.talk.core().client.name())),
+            })
+        })
     }
 }
 

@@ -15,8 +15,8 @@ use tidegate_http_client::{
     answer::{self, Asked},
     headers::Purpose,
 };
-use tidegate_protocol::{Bytes, Envelope, rpc, sse};
-use tidegate_service::{OnError, Session};
+use tidegate_protocol::{Bytes, Envelope, Id, rpc, sse};
+use tidegate_service::{OnError, Session, slow::SlowClients};
 use tokio::{
     sync::Notify,
     time::{Instant, sleep_until},
@@ -56,7 +56,7 @@ pub(crate) struct Talk {
     demux: Mutex<Demux>,
     /// What we have to say ourselves.
     sayings: Mutex<Vec<Bytes>>,
-    /// There is something to say, or something has begun to wait.
+    /// There is something to say, something has begun to wait, or the stream can be read again.
     changed: Notify,
     /// The session's end.
     ended: CancellationToken,
@@ -69,10 +69,11 @@ impl Wire {
         inflow: Inflow,
         post_to: Uri,
         headers: HeaderMap,
-        session: &Session,
+        (session, slow): (&Session, Option<Arc<SlowClients>>),
     ) -> Self {
         let patience = core.timeouts.request.unwrap_or(UNREAD);
-        let demux = Demux::new(Arc::clone(&core.counters), patience);
+        let mut demux = Demux::new(Arc::clone(&core.counters), patience);
+        demux.treat(slow);
         let talk = Arc::new(Talk {
             core: Arc::clone(core),
             post_to,
@@ -114,6 +115,7 @@ impl Talk {
         let is_due = demux.due().is_some();
         let changed = change(&mut demux, &mut fx);
         let begins_to_wait = !is_due && demux.due().is_some();
+        let resumes = demux.resumes();
         drop(demux);
         for waker in fx.wake {
             waker.wake();
@@ -122,10 +124,20 @@ impl Talk {
             let message = "no client took the request in time";
             self.say(rpc::error(Some(&id), rpc::code::INTERNAL_ERROR, message, None));
         }
-        if begins_to_wait {
+        for id in fx.take_back {
+            self.take_back(&id, "its client did not read");
+        }
+        if begins_to_wait || resumes {
             self.changed.notify_one();
         }
         changed
+    }
+
+    /// Tells the server that nobody waits for an answer any more.
+    pub(crate) fn take_back(&self, id: &Id, reason: &str) {
+        let id = String::from_utf8_lossy(id.token());
+        let params = format!(r#"{{"requestId":{id},"reason":"{reason}"}}"#);
+        self.say(rpc::notification("notifications/cancelled", &params));
     }
 
     /// Has a message of our own posted.
@@ -214,9 +226,12 @@ async fn read(talk: Arc<Talk>, mut inflow: Inflow, closed: CancellationToken) {
     let stopping = talk.core.tasks.stopping().clone();
     let mut posts = FuturesUnordered::new();
     loop {
-        let due = talk.demux.lock().due();
+        let (due, pauses) = {
+            let mut demux = talk.demux.lock();
+            (demux.due(), demux.pauses())
+        };
         tokio::select! {
-            block = inflow.next() => match block {
+            block = inflow.next(), if !pauses => match block {
                 Ok(Some(block)) => talk.receive(block),
                 Ok(None) => break,
                 Err(fault) => {

@@ -22,6 +22,7 @@ use std::{
 use parking_lot::Mutex;
 use tidegate_pool::Usage;
 use tidegate_protocol::Envelope;
+use tidegate_service::slow::{SlowClients, Slowness};
 use tokio::{
     sync::{Notify, SetOnce},
     time::Instant,
@@ -64,6 +65,8 @@ pub(crate) struct Child {
     work: Notify,
     /// The queue has room again, or will never have.
     room: Notify,
+    /// It can be read again.
+    resume: Notify,
     stop: CancellationToken,
     resident_bytes: AtomicU64,
     cpu_nanos: AtomicU64,
@@ -117,6 +120,7 @@ impl Child {
             last_id: AtomicU64::new(0),
             work: Notify::new(),
             room: Notify::new(),
+            resume: Notify::new(),
             stop: host.closing.child_token(),
             resident_bytes: AtomicU64::new(0),
             cpu_nanos: AtomicU64::new(0),
@@ -152,8 +156,12 @@ impl Child {
         self.pid
     }
 
-    /// Gives the process to one session, whose end is its end and the other way round.
-    pub(crate) fn bind(&self, session: CancellationToken) {
+    /// Gives the process to one session, whose end is its end and the other way round. `slow` is of
+    /// the session's route.
+    pub(crate) fn bind(&self, session: CancellationToken, slow: Option<Arc<SlowClients>>) {
+        if let Some(slow) = slow {
+            self.look(|state| state.demux.treat(slow));
+        }
         // A second session is a mistake, and the first one stands.
         drop(self.session.set(session));
     }
@@ -271,8 +279,12 @@ impl Child {
         let mut state = self.state.lock();
         let result = act(&mut state, fx);
         let over = state.retiring && state.demux.in_flight() == 0;
+        let resumes = state.demux.resumes();
         drop(state);
         self.apply(fx);
+        if resumes {
+            self.resume.notify_one();
+        }
         if over {
             self.stop.cancel();
         }
@@ -286,7 +298,32 @@ impl Child {
 
     /// What the reader of a request finds.
     pub(crate) fn poll(&self, id: u64, cx: &Context<'_>) -> Poll<Step> {
-        self.state.lock().demux.poll(id, cx)
+        self.read(|demux| demux.poll(id, cx))
+    }
+
+    /// What the reader of a stream for what comes unasked finds.
+    pub(crate) fn poll_listener(
+        &self,
+        key: u64,
+        cx: &Context<'_>,
+    ) -> Poll<Option<Result<Envelope, Slowness>>> {
+        self.read(|demux| demux.poll_listener(key, cx))
+    }
+
+    fn read<R>(&self, read: impl FnOnce(&mut Demux) -> R) -> R {
+        let mut state = self.state.lock();
+        let found = read(&mut state.demux);
+        let resumes = state.demux.resumes();
+        drop(state);
+        if resumes {
+            self.resume.notify_one();
+        }
+        found
+    }
+
+    /// The signal that the process can be read again, if it was not to be.
+    pub(crate) const fn resumed(&self) -> &Notify {
+        &self.resume
     }
 
     /// A client takes back its own requests.

@@ -11,9 +11,9 @@
 mod asks;
 mod ends;
 mod listeners;
-mod mailbox;
 mod need;
 mod notes;
+mod pressure;
 #[cfg(test)]
 mod tests;
 
@@ -26,15 +26,16 @@ use std::{
 
 use rustc_hash::FxHashMap;
 use tidegate_protocol::{Bytes, Envelope, Field, Id, Kind, rpc};
+use tidegate_service::slow::{self, SlowClients, Slowness};
 use tokio::time::Instant;
 
-pub(crate) use self::need::Need;
-use self::{
-    asks::Ask,
-    listeners::Listeners,
-    mailbox::{Item, Mailbox, Put},
-};
+use self::{asks::Ask, listeners::Listeners};
+pub(crate) use self::{listeners::Opened, need::Need};
 use crate::{child::Death, stats::Counters};
+
+/// A message on its way to a client; one of the server's requests under our id of it.
+type Item = slow::Item<u64>;
+type Mailbox = slow::Mailbox<u64>;
 
 /// How many given-up ids are remembered, to tell late answers from second ones.
 const TOMBSTONES: usize = 256;
@@ -69,6 +70,15 @@ pub(crate) struct Demux {
     listeners: Listeners,
     /// What waits for a listener to come.
     outbox: Mailbox,
+    /// How many messages sessions have missed that had a listener; where sessions share the process,
+    /// of those that have none now.
+    missed: FxHashMap<Owner, u64>,
+    /// How the route of the one session treats clients that do not read.
+    slow: Option<Arc<SlowClients>>,
+    /// Whether some mailbox may be full whose reader is waited for.
+    is_crowded: bool,
+    /// Whether the owner was told not to read.
+    is_held: bool,
     /// The highest id that was opened.
     newest: u64,
     tombstones: VecDeque<u64>,
@@ -88,6 +98,8 @@ pub(crate) struct Effects {
     pub(crate) wake: Vec<Waker>,
     /// The server has shown that it needs a client that can do this.
     pub(crate) need: Option<Need>,
+    /// Much waits for some reader, which should have a turn.
+    pub(crate) is_behind: bool,
 }
 
 /// Whose a request or a stream is, where sessions share a process: a number of the session's.
@@ -109,6 +121,8 @@ pub(crate) struct Opening {
     pub(crate) logs: bool,
     /// Whether it is one of the calls after which a process is replaced.
     pub(crate) counts: bool,
+    /// How its route treats clients that do not read, where that is not the one of the process.
+    pub(crate) slow: Option<Arc<SlowClients>>,
     pub(crate) now: Instant,
 }
 
@@ -133,6 +147,8 @@ pub(crate) enum Step {
     Cancelled,
     /// The answer came and could not be read.
     Broken,
+    /// The request was taken back, since its reader stood still.
+    Overflowed(Slowness),
     /// The process died first.
     Dead(Arc<Death>),
 }
@@ -175,6 +191,10 @@ impl Demux {
             last_ask: 0,
             listeners: Listeners::default(),
             outbox: Mailbox::default(),
+            missed: FxHashMap::default(),
+            slow: None,
+            is_crowded: false,
+            is_held: false,
             newest: 0,
             tombstones: VecDeque::new(),
             echoes: VecDeque::new(),
@@ -198,8 +218,8 @@ impl Demux {
         self.newest = self.newest.max(id);
         self.in_flight += 1;
         self.counters.in_flight.fetch_add(1, Ordering::Relaxed);
-        let Opening { owner, client_id, token, nature, task, logs, counts: _, now } = opening;
-        let mailbox = Mailbox::default();
+        let Opening { owner, client_id, token, nature, task, logs, counts: _, slow, now } = opening;
+        let mailbox = Mailbox::new(slow.or_else(|| self.slow.clone()));
         let phase = Phase::Open;
         let call = Call {
             owner,
@@ -240,7 +260,7 @@ impl Demux {
     pub(crate) fn poll(&mut self, id: u64, cx: &Context<'_>) -> Poll<Step> {
         let Some(call) = self.calls.get_mut(&id) else { return Poll::Ready(Step::Cancelled) };
         if let Some(item) = call.mailbox.pop() {
-            return Poll::Ready(Step::Message(item.envelope));
+            return Poll::Ready(Step::Message(item.message));
         }
         if call.is_unanswered() {
             if !call.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
@@ -416,27 +436,6 @@ impl Demux {
     /// The most recent request in flight whose client still reads.
     fn latest_reader(&self) -> Option<u64> {
         self.calls.iter().filter(|(_, call)| call.takes_messages()).map(|(id, _)| *id).max()
-    }
-
-    /// Puts a message into a request's mailbox.
-    fn put(&mut self, id: u64, item: Item, fx: &mut Effects) -> Option<Item> {
-        let Some(call) = self.calls.get_mut(&id) else { return Some(item) };
-        call.touched = item.since;
-        let put = call.mailbox.put(item);
-        fx.wake.extend(call.waker.take());
-        self.settle(put)
-    }
-
-    /// Counts what an overflow cost. Returns what did not fit.
-    fn settle(&self, put: Put) -> Option<Item> {
-        match put {
-            Put::Kept => None,
-            Put::Displaced => {
-                self.counters.notifications_dropped.increment();
-                None
-            }
-            Put::Refused(item) => Some(item),
-        }
     }
 }
 

@@ -18,7 +18,9 @@ use std::{
 use futures_core::Stream;
 use http::StatusCode;
 use tidegate_protocol::{Bytes, Envelope, Era, Field, Id, Kind as MessageKind, rpc::code};
-use tidegate_service::{Body, Error, EventStream, Frame, Kind, Origin, Reply, Retry, Timeouts};
+use tidegate_service::{
+    Body, Error, EventStream, Frame, Kind, Origin, Reply, Retry, Timeouts, slow::SlowClients,
+};
 use tokio::time::{self, Instant, Sleep};
 
 use crate::{
@@ -50,6 +52,8 @@ pub(crate) struct Caller {
     pub(crate) era: Era,
     /// Whether the request is one of [`crate::Params::max_calls`].
     pub(crate) counts: bool,
+    /// How the route treats clients that do not read, where that is not the one of the process.
+    pub(crate) slow: Option<Arc<SlowClients>>,
 }
 
 /// A request that was queued and is not over.
@@ -207,6 +211,7 @@ impl Exchange {
                 "the server's answer is not a valid message",
             )
             .at(name))),
+            Step::Overflowed(why) => Some(Err(why.error().at(name))),
             Step::Dead(death) => {
                 self.replaced = *death == Death::Replaced;
                 Some(Err(Death::error(&death, name)))
@@ -291,12 +296,12 @@ impl Stream for Rest {
 impl Caller {
     /// The one client of a session's own process.
     pub(crate) const fn alone(id: Id) -> Self {
-        Self { id, owner: Owner(0), era: Era::Legacy, counts: true }
+        Self { id, owner: Owner(0), era: Era::Legacy, counts: true, slow: None }
     }
 
     /// A modern client, of whom a process knows nothing from before.
-    pub(crate) const fn modern(id: Id) -> Self {
-        Self { id, owner: Owner(0), era: Era::Modern, counts: true }
+    pub(crate) const fn modern(id: Id, slow: Option<Arc<SlowClients>>) -> Self {
+        Self { id, owner: Owner(0), era: Era::Modern, counts: true, slow }
     }
 
     /// The same for a request that only makes calls possible. If these counted, a process could be
@@ -365,6 +370,7 @@ fn opening(request: &Envelope, caller: &Caller, now: Instant) -> Opening {
         task,
         logs: era == Era::Modern && request.log_level().is_some(),
         counts: caller.counts,
+        slow: caller.slow.clone(),
         now,
     }
 }

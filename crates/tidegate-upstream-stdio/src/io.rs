@@ -1,7 +1,8 @@
 //! The one task of a process: it moves bytes, watches the clock, and sees the process out.
 //!
-//! It never waits for a client: what comes from the process is handed to [`crate::demux`], which
-//! keeps it within bounds, and what goes to the process was admitted before it was queued.
+//! What comes from the process is handed to [`crate::demux`], which keeps it within bounds and says
+//! when the process is to stand still with a client that does not read. What goes to the process
+//! was admitted before it was queued.
 
 mod input;
 mod stderr;
@@ -14,6 +15,7 @@ use tidegate_process::{Pipes, Process};
 use tokio::{
     io::AsyncWriteExt as _,
     process::{ChildStderr, ChildStdin, ChildStdout},
+    task::yield_now,
     time::{self, Instant},
 };
 use tracing::{debug, warn};
@@ -102,7 +104,7 @@ impl Io {
         let mut timer = std::pin::pin!(time::sleep(NEVER));
         let mut armed = None;
         loop {
-            let due = self.prepare();
+            let (due, held) = self.prepare();
             if due != armed {
                 timer.as_mut().reset(due.unwrap_or_else(|| Instant::now() + NEVER));
                 armed = due;
@@ -114,9 +116,15 @@ impl Io {
                     self.wrote(written);
                 }
                 () = child.work().notified(), if self.writing.is_empty() => (),
-                read = self.stdout.read(), if self.stdout.is_open() => {
-                    if read { self.digest() } else { self.suspect(Death::Silent) }
+                read = self.stdout.read(), if self.stdout.is_open() && (asked || !held) => {
+                    if !read {
+                        self.suspect(Death::Silent);
+                    } else if self.digest() {
+                        // A process that talks without a pause would keep readers from their turn.
+                        yield_now().await;
+                    }
                 }
+                () = child.resumed().notified(), if held => (),
                 read = self.stderr.read(), if self.stderr.is_open() => {
                     if read { self.note_stderr() }
                 }
@@ -127,9 +135,10 @@ impl Io {
         }
     }
 
-    /// Takes the next thing to write, and tells when something is due.
-    fn prepare(&mut self) -> Option<Instant> {
-        let mut due = None;
+    /// Takes the next thing to write, and tells when something is due and whether the process is not
+    /// to be read.
+    fn prepare(&mut self) -> (Option<Instant>, bool) {
+        let (mut due, mut held) = (None, false);
         let (child, writing) = (&self.child, &mut self.writing);
         let mut took = false;
         child.look(|state| {
@@ -140,6 +149,7 @@ impl Io {
                 took = true;
             }
             due = state.demux.due();
+            held = state.demux.holds();
         });
         if took {
             child.made_room();
@@ -148,7 +158,8 @@ impl Io {
             self.stdin = None;
         }
         let fault = self.fault.as_ref().map(|(due, _)| *due);
-        due.into_iter().chain([self.measure_at]).chain(fault).chain(self.escalation.due()).min()
+        let due = due.into_iter().chain([self.measure_at]).chain(fault);
+        (due.chain(self.escalation.due()).min(), held)
     }
 
     fn wrote(&mut self, written: IoResult<usize>) {
@@ -163,15 +174,17 @@ impl Io {
         }
     }
 
-    fn digest(&mut self) {
-        let too_long = self.input.digest(self.stdout.take(), &self.child, self.pid).is_err();
-        if too_long {
+    /// Hands over what was read. Says whether much waits for some reader now.
+    fn digest(&mut self) -> bool {
+        let digested = self.input.digest(self.stdout.take(), &self.child, self.pid);
+        if digested.is_err() {
             // Nobody knows where the next message begins.
             self.child.die(&Arc::new(Death::Oversized(self.child.params.max_line)));
             self.child.close();
             self.escalation.kill();
             self.process.kill();
         }
+        digested.unwrap_or(false)
     }
 
     fn note_stderr(&mut self) {

@@ -13,7 +13,9 @@ use std::sync::Arc;
 
 use http::StatusCode;
 use tidegate_protocol::{Envelope, Kind as MessageKind};
-use tidegate_service::{Body, Cx, Error, Kind, Operation, Origin, Reply, Retry, Session};
+use tidegate_service::{
+    Body, Cx, Error, Kind, Operation, Origin, Reply, Retry, Session, slow::SlowClients,
+};
 use tokio::time::Instant;
 
 pub(crate) use self::{
@@ -45,7 +47,7 @@ pub(crate) async fn serve(
     };
     match operation {
         Operation::Send(message) if is_initialize(&message) => {
-            initialize(spares, commons, &message, &session, cx.deadline).await
+            initialize(spares, commons, &message, &session, (cx.deadline, cx.slow)).await
         }
         Operation::Send(message) => {
             let seat = bound(host, &session)?;
@@ -102,7 +104,7 @@ async fn deliver(
         // It was said for the client when the session moved.
         Place::Own(_) if introduces && seat.was_introduced() => Ok(Reply::accepted()),
         Place::Own(process) => process.send(message, patience).await,
-        Place::Common(common, owner) => common.send(owner, message, patience).await,
+        Place::Common(common, whose) => common.send(whose, message, patience).await,
     }
 }
 
@@ -112,7 +114,7 @@ async fn initialize(
     commons: &Commons,
     request: &Envelope,
     session: &Session,
-    deadline: Option<Instant>,
+    (deadline, slow): (Option<Instant>, Option<Arc<SlowClients>>),
 ) -> Result<Reply, Error> {
     let host = &spares.host;
     let name = &host.params.name;
@@ -126,7 +128,7 @@ async fn initialize(
     let patience = Patience::with_silence(host.params.start_timeout, deadline);
     if host.shares() {
         let (common, answer) = commons.greet(request, &client_id, patience).await?;
-        let seat = Seat::common(common, host.new_owner(), request);
+        let seat = Seat::common(common, host.new_owner(), request, slow);
         if !session.bind(Arc::new(seat)) {
             return Err(again(name));
         }
@@ -137,7 +139,7 @@ async fn initialize(
         // Somebody else was faster; the process that was not bound is given up.
         return Err(again(name));
     }
-    process.serve(session);
+    process.serve(session, slow);
     let answer = match answer {
         Some(answer) => Ok(answer.edit(&[(tidegate_protocol::Field::Id, client_id.token())])),
         None => process.greet(request, client_id, patience).await,

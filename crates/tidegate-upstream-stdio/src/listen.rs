@@ -7,9 +7,12 @@ use std::{
 };
 
 use futures_core::Stream;
-use tidegate_service::{Error, EventStream, Frame};
+use tidegate_service::{Error, EventStream, Frame, slow::SlowClients};
 
-use crate::{child::Child, demux::Owner};
+use crate::{
+    child::Child,
+    demux::{Opened, Owner},
+};
 
 /// One open stream. It ends with the session or the process.
 struct Listen {
@@ -17,18 +20,27 @@ struct Listen {
     key: u64,
 }
 
-/// Opens a stream; what has been waiting for one comes first.
-pub(crate) fn listen(child: Arc<Child>, owner: Owner) -> EventStream {
-    let key = child.look(|state| state.demux.listen(owner));
-    EventStream::new(Listen { child, key })
+/// Opens a stream; what has been waiting for one comes first. `slow` is of its route, where that is
+/// not the one of the process.
+pub(crate) fn listen(
+    child: Arc<Child>,
+    owner: Owner,
+    slow: Option<Arc<SlowClients>>,
+) -> EventStream {
+    let Opened { key, missed } = child.look(|state| state.demux.listen(owner, slow));
+    EventStream::new(Listen { child, key }).after_missing(missed)
 }
 
 impl Stream for Listen {
     type Item = Result<Frame, Error>;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let next = self.child.look(|state| state.demux.poll_listener(self.key, cx));
-        next.map(|next| next.map(|message| Ok(Frame::Message(message))))
+        self.child.poll_listener(self.key, cx).map(|next| {
+            next.map(|next| match next {
+                Ok(message) => Ok(Frame::Message(message)),
+                Err(why) => Err(why.error().at(&self.child.params.name)),
+            })
+        })
     }
 }
 

@@ -68,11 +68,7 @@ impl Modern {
             |kind, message| Err(Error::refused(kind, message).at(&self.host().params.name));
         match operation {
             Operation::Send(message) => match message.kind() {
-                MessageKind::Request => {
-                    let timeouts = cx.timeouts.as_deref();
-                    let patience = Patience::with_call(&self.host().params, timeouts, cx.deadline);
-                    self.call(message, &cx.headers, patience).await
-                }
+                MessageKind::Request => self.call(message, cx).await,
                 MessageKind::Notification => {
                     self.notify(&message);
                     Ok(Reply::accepted())
@@ -87,14 +83,12 @@ impl Modern {
         }
     }
 
-    async fn call(
-        self: &Arc<Self>,
-        request: Envelope,
-        headers: &HeaderMap,
-        patience: Patience,
-    ) -> Result<Reply, Error> {
+    async fn call(self: &Arc<Self>, request: Envelope, cx: Cx) -> Result<Reply, Error> {
         let Some(client_id) = request.id() else { return Ok(Reply::accepted()) };
-        let caller = Caller::modern(client_id);
+        let timeouts = cx.timeouts.as_deref();
+        let patience = Patience::with_call(&self.host().params, timeouts, cx.deadline);
+        let Cx { headers, slow, .. } = cx;
+        let caller = Caller::modern(client_id, slow);
         if request.is_method("subscriptions/listen") {
             return listens::lasting(self, request, caller, patience).await;
         }
@@ -105,7 +99,7 @@ impl Modern {
                 Found::Ready(child, known) => (child, known),
                 Found::Unfit(supported) => return Ok(decline(&request, &supported)),
             };
-            if let Some(refusal) = self.check(&child, known, headers, &request).await? {
+            if let Some(refusal) = self.check(&child, known, &headers, &request).await? {
                 return Ok(refuse(&request, &refusal));
             }
             match Exchange::start(child, &request, caller.clone(), patience).await {

@@ -68,6 +68,8 @@ pub struct Stats {
     pub stderr_dropped: u64,
     /// Notifications that had no taker, or whose taker was too slow.
     pub notifications_dropped: u64,
+    /// How often a process was not read for a while, since its client did not read.
+    pub pauses: u64,
     /// Server requests that were answered with an error, since no client could take them.
     pub asks_refused: u64,
     /// Things that a modern server must not do, such as asking.
@@ -177,6 +179,7 @@ pub(crate) struct Counters {
     pub(crate) stderr_lines: Counter,
     pub(crate) stderr_dropped: Counter,
     pub(crate) notifications_dropped: Counter,
+    pub(crate) pauses: Counter,
     pub(crate) asks_refused: Counter,
     pub(crate) violations: Counter,
 }
@@ -262,6 +265,7 @@ impl Counters {
             stderr_lines: self.stderr_lines.value(),
             stderr_dropped: self.stderr_dropped.value(),
             notifications_dropped: self.notifications_dropped.value(),
+            pauses: self.pauses.value(),
             asks_refused: self.asks_refused.value(),
             violations: self.violations.value(),
             ..Stats::default()

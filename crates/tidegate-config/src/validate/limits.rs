@@ -30,6 +30,8 @@ pub(super) fn limits(context: &Context<'_>, raw: Field<RawLimits>) -> Option<Lim
     let max_depth = section.count("max_depth", raw.max_depth, 1..=128);
     let max_batch = section.count("max_batch", raw.max_batch, 1..=10_000);
     let replay_budget = section.size("replay_budget", raw.replay_budget, MIB..=1024 * GIB);
+    let slow_client_budget =
+        section.size("slow_client_budget", raw.slow_client_budget, MIB..=1024 * GIB);
     at_most(&section, ("max_body", max_body), ("body_budget", body_budget));
     at_most(
         &section,
@@ -49,6 +51,7 @@ pub(super) fn limits(context: &Context<'_>, raw: Field<RawLimits>) -> Option<Lim
         max_depth: max_depth?,
         max_batch: max_batch?,
         replay_budget: replay_budget?,
+        slow_client_budget: slow_client_budget?,
     })
 }
 

@@ -1,15 +1,18 @@
 //! Routes: their paths, and that they lead somewhere.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use super::{
     call_timeouts,
     section::{Section, Zero},
 };
 use crate::{
-    decode::{Context, Field, Text, Toggle},
+    decode::{Context, Field, Size, Span, Text, Toggle},
     key::Key,
-    model::{Forward, Progress, Replay, ReplayMode, Route, SsePaths, Upstream},
+    model::{
+        Forward, Limits, Progress, Replay, ReplayMode, Route, SlowClient, SlowPolicy, SsePaths,
+        Upstream,
+    },
     problem::{Mismatch, closest},
     raw::{List, RawForward, RawMatch, RawRoute, RawSse},
     units,
@@ -21,6 +24,8 @@ const REPLAY_MODES: [(&str, ReplayMode); 3] =
     [("auto", ReplayMode::Auto), ("on", ReplayMode::On), ("off", ReplayMode::Off)];
 const PROGRESS: [(&str, Progress); 2] =
     [("client", Progress::Client), ("always", Progress::Always)];
+const SLOW_POLICIES: [(&str, SlowPolicy); 2] =
+    [("pause", SlowPolicy::Pause), ("end", SlowPolicy::End)];
 const PATH_HELP: &str = "write an absolute path such as /mcp";
 
 /// `names` are the upstreams there are; `None` if that could not be told. `upstreams` are there only
@@ -85,14 +90,36 @@ fn sse(
     Some(Some(SsePaths { path: stream?, messages: messages? }))
 }
 
-/// One log must fit into what all have, or its limit could never be reached.
-pub(super) fn fit_into_budget(context: &Context<'_>, routes: &[Route], budget: usize) {
+/// What one stream may have must fit into what all have, or its limit could never be reached.
+pub(super) fn fit_into_budgets(context: &Context<'_>, routes: &[Route], limits: &Limits) {
     for (index, route) in routes.iter().enumerate() {
-        if route.replay.max_bytes > budget {
-            let text = units::size_text(budget as u64);
+        let key = |name| Key::of(&["routes"]).item(index).child(name);
+        if route.replay.max_bytes > limits.replay_budget {
+            let text = units::size_text(limits.replay_budget as u64);
             let what = format!("it is larger than limits.replay_budget, which is {text}");
             let help = "lower replay_max_bytes or raise limits.replay_budget";
-            let key = Key::of(&["routes"]).item(index).child("replay_max_bytes");
+            context.refuse(&key("replay_max_bytes"), Mismatch::new(what, help));
+        }
+        // A stream has no more of it than it leaves to others.
+        if route.slow_client.buffer > limits.slow_client_budget / 2 {
+            let text = units::size_text(limits.slow_client_budget as u64);
+            let what =
+                format!("it is more than half of limits.slow_client_budget, which is {text}");
+            let help = "lower slow_client_buffer or raise limits.slow_client_budget";
+            context.refuse(&key("slow_client_buffer"), Mismatch::new(what, help));
+        }
+    }
+}
+
+/// A client that takes nothing for `write_stall` is dropped anyway.
+pub(super) fn fit_into_stall(context: &Context<'_>, routes: &[Route], write_stall: Duration) {
+    for (index, route) in routes.iter().enumerate() {
+        let SlowClient { policy, after, .. } = route.slow_client;
+        if policy == SlowPolicy::End && after > write_stall {
+            let text = units::duration_text(write_stall);
+            let what = format!("it is longer than timeouts.write_stall, which is {text}");
+            let help = "lower slow_client_after or raise timeouts.write_stall";
+            let key = Key::of(&["routes"]).item(index).child("slow_client_after");
             context.refuse(&key, Mismatch::new(what, help));
         }
     }
@@ -140,6 +167,8 @@ fn route(
         max_bytes: max_bytes?,
         prime_after: prime_after?,
     };
+    let slow_client =
+        slow_client(section, (raw.slow_client, raw.slow_client_buffer, raw.slow_client_after));
     // Without an upstream there is a problem on record.
     let (timeouts, tools) = changes?.applied_to(*behind?);
     Some(Route {
@@ -151,7 +180,19 @@ fn route(
         tools,
         progress: progress?,
         replay,
+        slow_client: slow_client?,
     })
+}
+
+fn slow_client(
+    section: &Section<'_>,
+    (policy, buffer, after): (Field<Text>, Field<Size>, Field<Span>),
+) -> Option<SlowClient> {
+    let what = "not a way to treat a client that does not read";
+    let policy = section.choice("slow_client", policy, what, &SLOW_POLICIES);
+    let buffer = section.size("slow_client_buffer", buffer, 64 * KIB..=GIB);
+    let after = section.duration("slow_client_after", after, Zero::Refused);
+    Some(SlowClient { policy: policy?, buffer: buffer?, after: after? })
 }
 
 fn path(

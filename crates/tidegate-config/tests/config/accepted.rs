@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderValue};
 use tidegate_config::{
     CallTimeouts, Config, Forward, Http2, HttpUpstream, Limits, Listener, Log, LogFormat, Ops,
     Processes, Progress, Reconnect, Replay, ReplayMode, Rlimits, Route, Secret, Security, Sharing,
-    SsePaths, StdioUpstream, Timeouts, Transport, Upstream,
+    SlowClient, SlowPolicy, SsePaths, StdioUpstream, Timeouts, Transport, Upstream,
 };
 
 use crate::world::{PEM, World};
@@ -30,6 +30,7 @@ limits:
   max_depth: 19
   max_batch: 20
   replay_budget: 22MiB
+  slow_client_budget: 54MiB
 timeouts:
   first_byte: 21ms
   headers: 22s
@@ -107,6 +108,9 @@ routes:
     replay_max_events: 52
     replay_max_bytes: 53KiB
     replay_prime_after: 0s
+    slow_client: end
+    slow_client_buffer: 65KiB
+    slow_client_after: 56s
   - match: { path: /remote }
     upstream: remote
     sse: { path: /remote, messages: /inbox }
@@ -204,6 +208,10 @@ fn timeouts(
     CallTimeouts { connect, request, idle, total }
 }
 
+/// What a route says about this that says nothing.
+const SLOW_CLIENT: SlowClient =
+    SlowClient { policy: SlowPolicy::Pause, buffer: 8 << 20, after: Duration::from_secs(10) };
+
 /// What a route says that says nothing.
 const REPLAY: Replay = Replay {
     mode: ReplayMode::Auto,
@@ -218,16 +226,18 @@ fn expected_routes() -> Vec<Route> {
     let sse = |path: &str, messages: &str| {
         Some(SsePaths { path: path.to_owned(), messages: messages.to_owned() })
     };
-    let route = |name: &str, sse, forward, timeouts, tools, progress, replay| Route {
-        path: format!("/{name}"),
-        upstream: name.to_owned(),
-        sse,
-        forward,
-        timeouts,
-        tools,
-        progress,
-        replay,
-    };
+    let route =
+        |name: &str, sse, forward, timeouts, tools, progress, (replay, slow_client)| Route {
+            path: format!("/{name}"),
+            upstream: name.to_owned(),
+            sse,
+            forward,
+            timeouts,
+            tools,
+            progress,
+            replay,
+            slow_client,
+        };
     let child = timeouts(None, Some(35), Some(81), Some(37));
     let tools = BTreeMap::from([
         ("report".to_owned(), CallTimeouts { request: None, total: Some(seconds(82)), ..child }),
@@ -240,6 +250,7 @@ fn expected_routes() -> Vec<Route> {
         max_bytes: 53 << 10,
         prime_after: Duration::ZERO,
     };
+    let slow_client = SlowClient { policy: SlowPolicy::End, buffer: 65 << 10, after: seconds(56) };
     let off = Replay { mode: ReplayMode::Off, ..REPLAY };
     vec![
         route(
@@ -249,7 +260,7 @@ fn expected_routes() -> Vec<Route> {
             child,
             tools,
             Progress::Always,
-            replay,
+            (replay, slow_client),
         ),
         route(
             "remote",
@@ -258,7 +269,7 @@ fn expected_routes() -> Vec<Route> {
             timeouts(Some(83), Some(42), None, None),
             BTreeMap::new(),
             Progress::Client,
-            off,
+            (off, SLOW_CLIENT),
         ),
     ]
 }
@@ -285,6 +296,7 @@ fn expected(world: &World) -> Config {
             max_depth: 19,
             max_batch: 20,
             replay_budget: 22 << 20,
+            slow_client_budget: 54 << 20,
         },
         timeouts: Timeouts {
             first_byte: Duration::from_millis(21),
@@ -368,6 +380,7 @@ fn defaults() {
             max_depth: 64,
             max_batch: 32,
             replay_budget: 64 << 20,
+            slow_client_budget: 128 << 20,
         }
     );
     assert_eq!(
@@ -395,7 +408,8 @@ fn defaults() {
             timeouts: timeouts(Some(2), Some(300), Some(300), Some(3600)),
             tools: BTreeMap::new(),
             progress: Progress::Client,
-            replay: REPLAY
+            replay: REPLAY,
+            slow_client: SLOW_CLIENT
         }]
     );
     assert_eq!(

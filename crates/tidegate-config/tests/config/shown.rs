@@ -87,6 +87,9 @@ routes:
     replay_max_events: 1000  # default
     replay_max_bytes: 4MiB  # default
     replay_prime_after: 1s  # default
+    slow_client: pause  # default
+    slow_client_buffer: 8MiB  # default
+    slow_client_after: 10s  # default
   - match:
       path: /c  # t.yaml:19
     upstream: child  # t.yaml:20
@@ -102,6 +105,9 @@ routes:
     replay_max_events: 1000  # default
     replay_max_bytes: 4MiB  # default
     replay_prime_after: 1s  # default
+    slow_client: pause  # default
+    slow_client_buffer: 8MiB  # default
+    slow_client_after: 10s  # default
 limits:
   max_connections: 10000  # default
   max_body: 1MiB  # env TIDEGATE__LIMITS__MAX_BODY
@@ -114,6 +120,7 @@ limits:
   max_depth: 9  # env TIDEGATE__LIMITS__MAX_DEPTH
   max_batch: 32  # default
   replay_budget: 64MiB  # default
+  slow_client_budget: 128MiB  # default
 timeouts:
   first_byte: 5s  # default
   headers: 10s  # default

@@ -1,9 +1,13 @@
 //! The server's parameters.
 
-use tidegate_config::{Config, Route};
-use tidegate_server::{Limits, Pair, Params, Security, Timeouts};
+use std::sync::Arc;
 
-pub(crate) fn server(config: &Config) -> Params {
+use tidegate_config::Config;
+use tidegate_server::{Limits, Pair, Params, Security, Timeouts};
+use tidegate_service::slow::SlowClients;
+
+/// `routes` are those of the configuration, in their order.
+pub(crate) fn server(config: &Config, routes: &[Arc<SlowClients>]) -> Params {
     let (limits, timeouts) = (&config.limits, &config.timeouts);
     Params {
         limits: Limits {
@@ -28,16 +32,21 @@ pub(crate) fn server(config: &Config) -> Params {
             ..Timeouts::default()
         },
         security: security(config),
-        pairs: config.routes.iter().filter_map(pair).collect(),
+        pairs: pairs(config, routes),
     }
 }
 
-fn pair(route: &Route) -> Option<Pair> {
-    route.sse.as_ref().map(|sse| Pair {
-        endpoint: route.path.clone(),
-        stream: sse.path.clone(),
-        messages: sse.messages.clone(),
-    })
+fn pairs(config: &Config, routes: &[Arc<SlowClients>]) -> Vec<Pair> {
+    let pair = |(route, slow): (&tidegate_config::Route, &Arc<SlowClients>)| {
+        let sse = route.sse.as_ref()?;
+        Some(Pair {
+            endpoint: route.path.clone(),
+            stream: sse.path.clone(),
+            messages: sse.messages.clone(),
+            slow: Some(Arc::clone(slow)),
+        })
+    };
+    config.routes.iter().zip(routes).filter_map(pair).collect()
 }
 
 pub(crate) fn security(config: &Config) -> Security {

@@ -3,11 +3,15 @@
 use std::sync::Arc;
 
 use tidegate_config::{
-    CallTimeouts, Config, Progress, Replay, ReplayMode, Transport, Upstream as Configured,
+    CallTimeouts, Config, Progress, Replay, ReplayMode, SlowClient, SlowPolicy, Transport,
+    Upstream as Configured,
 };
 use tidegate_process::Spawner;
 use tidegate_server::legacy_failure;
-use tidegate_service::{Tasks, Timeouts};
+use tidegate_service::{
+    Tasks, Timeouts,
+    slow::{Backlog, Policy, SlowClients, SlowParams},
+};
 use tidegate_session::{LogLimits, ReplayParams};
 use tidegate_upstream_http::{Http2, HttpUpstream, Reconnect};
 use tidegate_upstream_sse::SseUpstream;
@@ -56,6 +60,7 @@ pub(crate) fn leaves(
 pub(crate) fn routes(
     config: &Config,
     leaves: &[(Arc<str>, Leaf)],
+    backlog: &Backlog,
 ) -> Result<Vec<Route>, StartError> {
     config
         .routes
@@ -77,6 +82,11 @@ pub(crate) fn routes(
                 timeouts: timeouts_layer(route, config.upstreams.get(&route.upstream)),
                 asks_for_progress: route.progress == Progress::Always,
                 replay: replay_params(&route.replay, leaf),
+                slow: Arc::new(SlowClients::new(
+                    route.path.as_str(),
+                    slow_params(&route.slow_client),
+                    backlog,
+                )),
             })
         })
         .collect()
@@ -101,6 +111,17 @@ fn timeouts(limits: &CallTimeouts) -> Timeouts {
     // Over stdio there is nothing to connect to.
     let connect = connect.unwrap_or_else(|| Timeouts::default().connect);
     Timeouts { connect, request, idle }
+}
+
+fn slow_params(slow: &SlowClient) -> SlowParams {
+    SlowParams {
+        policy: match slow.policy {
+            SlowPolicy::Pause => Policy::Pause,
+            SlowPolicy::End => Policy::End,
+        },
+        buffer: slow.buffer,
+        after: slow.after,
+    }
 }
 
 /// Who has no event ids of its own is given ours, unless the route says otherwise.
@@ -202,12 +223,15 @@ mod tests {
     use std::{num::NonZeroU32, time::Duration};
 
     use tidegate_config::{Environment, Flags, Upstream, load_in};
-    use tidegate_service::{Tasks, Timeouts};
+    use tidegate_service::{
+        Tasks, Timeouts,
+        slow::{Backlog, Policy, SlowParams},
+    };
     use tidegate_session::{LogLimits, ReplayParams};
     use tidegate_upstream_http::{Http2, Reconnect};
     use tidegate_upstream_stdio::{Params, Rlimits, Sharing};
 
-    use crate::processes::Processes;
+    use crate::{processes::Processes, stack::Route};
 
     /// The upstream that this says, none of its values a default.
     fn upstream(kind: &str, keys: &str, timeouts: &str) -> Upstream {
@@ -311,7 +335,7 @@ mod tests {
     }
 
     /// What becomes of a route with these keys to an upstream of this kind.
-    async fn replay(kind: &str, keys: &str) -> Option<ReplayParams> {
+    async fn route(kind: &str, keys: &str) -> Route {
         let upstream = match kind {
             "STDIO" => "{command: [/bin/sh, -c, x]}",
             _ => "{url: 'http://127.0.0.1:9/x'}",
@@ -325,16 +349,17 @@ mod tests {
         let config = load_in(&Flags::default(), &around).unwrap().config;
         let tasks = Tasks::default();
         let leaves = super::leaves(&config, &Processes::open(None).spawner, &tasks).unwrap();
-        let mut routes = super::routes(&config, &leaves).unwrap();
+        let mut routes = super::routes(&config, &leaves, &Backlog::default()).unwrap();
         tasks.stop().await;
-        routes.remove(0).replay
+        routes.remove(0)
     }
 
     #[tokio::test]
     async fn every_key_of_replay_reaches_its_route() {
         let keys = "replay: on, replay_window: 11s, replay_max_events: 12, \
                     replay_max_bytes: 13KiB, replay_prime_after: 14s";
-        let ReplayParams { limits, prime_after, tell: _ } = replay("HTTP", keys).await.unwrap();
+        let ReplayParams { limits, prime_after, tell: _ } =
+            route("HTTP", keys).await.replay.unwrap();
         let LogLimits { events, bytes, age } = limits;
         assert_eq!((events, bytes), (12, 13 << 10));
         assert_eq!((age, prime_after), (Duration::from_secs(11), Duration::from_secs(14)));
@@ -346,9 +371,19 @@ mod tests {
             ("HTTP", "on", true),
             ("HTTP", "off", false),
         ] {
-            let replay = replay(kind, &format!("replay: {mode}")).await;
-            assert_eq!(replay.is_some(), expected, "{kind} {mode}");
+            let route = route(kind, &format!("replay: {mode}")).await;
+            assert_eq!(route.replay.is_some(), expected, "{kind} {mode}");
         }
+    }
+
+    #[tokio::test]
+    async fn every_key_about_slow_clients_reaches_its_route() {
+        let keys = "slow_client: end, slow_client_buffer: 71KiB, slow_client_after: 7s";
+        let end = route("HTTP", keys).await;
+        let seconds = Duration::from_secs;
+        let expected = SlowParams { policy: Policy::End, buffer: 71 << 10, after: seconds(7) };
+        assert_eq!((end.slow.params(), end.slow.route()), (&expected, "/a"));
+        assert_eq!(*route("STDIO", "").await.slow.params(), SlowParams::default());
     }
 
     fn http(keys: &str) -> tidegate_upstream_http::Params {

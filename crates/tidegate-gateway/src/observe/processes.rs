@@ -99,6 +99,7 @@ fn messages(name: &str, stats: &Stats, samples: &mut Samples) {
     samples.gauge(Gauge::StdioQueueBytes, &labels, stats.queued_bytes);
     samples.counter(Counter::StdioResumedListens, &labels, stats.resumed_listens);
     samples.counter(Counter::StdioGarbageLines, &labels, stats.garbage_lines);
+    samples.counter(Counter::ReadsPaused, &labels, stats.pauses);
     samples.counter(Counter::StdioAsksRefused, &labels, stats.asks_refused);
     samples.counter(Counter::StdioViolations, &labels, stats.violations);
     samples.counter(Counter::StdioStderrLines, &labels, stats.stderr_lines);

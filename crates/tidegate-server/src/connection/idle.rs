@@ -1,19 +1,23 @@
 //! Whether a connection is in use, seen from both its ends: requests enter and leave, the byte
 //! stream asks. In HTTP/2 also whether its client takes what is ready for it, which there the byte
-//! stream cannot tell: a client that opens no window still reads frames.
+//! stream cannot tell: a client that opens no window still reads frames. That is asked of the
+//! connection, and of each of its streams.
 
 use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     task::{Context, Poll},
     time::Duration,
 };
 
 use parking_lot::Mutex;
-use tokio::time::{self, Instant, Sleep};
+use tokio::{
+    sync::Notify,
+    time::{self, Instant, Sleep},
+};
 
 use crate::params::Timeouts;
 
@@ -33,6 +37,13 @@ pub(crate) struct Activity {
     /// A timer for whoever waits for an answer next. Armed for an earlier call it fires too early
     /// once, which costs less than to arm one for each call.
     alarm: Mutex<Option<Alarm>>,
+    /// HTTP/1.1: how long the client may take nothing of the response that it is given now, in
+    /// milliseconds, where that is less than in general.
+    patience: AtomicU64,
+    /// HTTP/1.1: it has taken nothing for that long.
+    has_stalled: AtomicBool,
+    /// HTTP/2: the request that has just entered, for the task that will serve it.
+    entering: Mutex<Option<Arc<Taking>>>,
 }
 
 type Alarm = Pin<Box<Sleep>>;
@@ -44,12 +55,28 @@ pub(crate) struct Patience<'a> {
     until: Instant,
 }
 
+/// HTTP/2: whether the client takes what is ready for it on one stream.
+#[derive(Debug)]
+pub(crate) struct Taking {
+    activity: Arc<Activity>,
+    /// Milliseconds after the epoch at which it last took something; `u64::MAX` where nothing is
+    /// ready.
+    since: AtomicU64,
+    /// How long it may take nothing, in milliseconds.
+    patience: AtomicU64,
+    /// Told when that is known.
+    judged: Notify,
+    has_stalled: AtomicBool,
+}
+
 /// Proof that a request is under way, from its head to the end of its response's body.
 #[derive(Debug)]
 pub(crate) struct Entered {
     activity: Arc<Activity>,
     /// Whether something is ready for the client that it has not taken.
     has_ready: bool,
+    /// HTTP/2.
+    taking: Option<Arc<Taking>>,
 }
 
 impl Activity {
@@ -62,6 +89,9 @@ impl Activity {
             ready: AtomicUsize::new(0),
             taken: AtomicU64::new(0),
             alarm: Mutex::new(None),
+            patience: AtomicU64::new(u64::MAX),
+            has_stalled: AtomicBool::new(false),
+            entering: Mutex::default(),
         }
     }
 
@@ -71,7 +101,38 @@ impl Activity {
 
     pub(crate) fn enter(self: &Arc<Self>) -> Entered {
         self.in_flight.fetch_add(1, Ordering::Relaxed);
-        Entered { activity: Arc::clone(self), has_ready: false }
+        Entered { activity: Arc::clone(self), has_ready: false, taking: None }
+    }
+
+    /// HTTP/2: the same for one of several requests.
+    pub(crate) fn enter_stream(self: &Arc<Self>) -> Entered {
+        let taking = Arc::new(Taking {
+            activity: Arc::clone(self),
+            since: AtomicU64::new(u64::MAX),
+            patience: AtomicU64::new(u64::MAX),
+            judged: Notify::new(),
+            has_stalled: AtomicBool::new(false),
+        });
+        *self.entering.lock() = Some(Arc::clone(&taking));
+        let mut entered = self.enter();
+        entered.taking = Some(taking);
+        entered
+    }
+
+    /// HTTP/2: what is to be known of the request that has just entered.
+    pub(crate) fn entering(&self) -> Option<Arc<Taking>> {
+        self.entering.lock().take()
+    }
+
+    /// HTTP/1.1: how long the client may take nothing now.
+    pub(crate) fn patience(&self) -> Duration {
+        let patience = Duration::from_millis(self.patience.load(Ordering::Relaxed));
+        patience.min(self.timeouts.write_stall)
+    }
+
+    /// HTTP/1.1: notes that it has taken nothing for that long.
+    pub(crate) fn note_stalled(&self) {
+        self.has_stalled.store(true, Ordering::Relaxed);
     }
 
     pub(crate) fn is_busy(&self) -> bool {
@@ -101,6 +162,21 @@ impl Activity {
 
     fn now(&self) -> u64 {
         u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+impl Taking {
+    /// Ends when the client has taken nothing of the stream for too long, although something was
+    /// ready all the time.
+    pub(crate) async fn stalled(&self) {
+        self.judged.notified().await;
+        let patience = Duration::from_millis(self.patience.load(Ordering::Relaxed));
+        let since = || match self.since.load(Ordering::Relaxed) {
+            u64::MAX => None,
+            millis => Some(self.activity.epoch + Duration::from_millis(millis)),
+        };
+        once_for(patience, since).await;
+        self.has_stalled.store(true, Ordering::Relaxed);
     }
 }
 
@@ -151,6 +227,27 @@ impl Entered {
         Patience { activity: &self.activity, alarm: None, until }
     }
 
+    /// Says that it matters from now on how long the client takes nothing of the response, and if
+    /// that is less than in general, how long it may.
+    pub(crate) fn judge(&self, patience: Option<Duration>) {
+        let stall = self.activity.timeouts.write_stall;
+        let patience = patience.map_or(stall, |patience| patience.min(stall));
+        let millis = u64::try_from(patience.as_millis()).unwrap_or(u64::MAX);
+        match &self.taking {
+            None => self.activity.patience.store(millis, Ordering::Relaxed),
+            Some(taking) => {
+                taking.patience.store(millis, Ordering::Relaxed);
+                taking.judged.notify_one();
+            }
+        }
+    }
+
+    /// Whether the client took nothing of the response for too long.
+    pub(crate) fn has_stalled(&self) -> bool {
+        let has_stalled = self.taking.as_ref().map(|taking| &taking.has_stalled);
+        has_stalled.unwrap_or(&self.activity.has_stalled).load(Ordering::Relaxed)
+    }
+
     /// HTTP/2: notes that something is ready that the client has not taken.
     pub(crate) fn waits(&mut self) {
         if !self.has_ready {
@@ -158,6 +255,9 @@ impl Entered {
             // The first that waits starts the clock; the last would stop it for all.
             if self.activity.ready.fetch_add(1, Ordering::Relaxed) == 0 {
                 self.note_taken();
+            }
+            if let Some(taking) = &self.taking {
+                taking.since.store(self.activity.now(), Ordering::Relaxed);
             }
         }
     }
@@ -171,6 +271,10 @@ impl Entered {
         }
         self.has_ready = has_more;
         self.note_taken();
+        if let Some(taking) = &self.taking {
+            let since = if has_more { self.activity.now() } else { u64::MAX };
+            taking.since.store(since, Ordering::Relaxed);
+        }
     }
 
     fn note_taken(&self) {
@@ -182,6 +286,9 @@ impl Drop for Entered {
     fn drop(&mut self) {
         if self.has_ready {
             self.activity.ready.fetch_sub(1, Ordering::Relaxed);
+        }
+        if self.taking.is_none() {
+            self.activity.patience.store(u64::MAX, Ordering::Relaxed);
         }
         self.activity.left.store(self.activity.now(), Ordering::Relaxed);
         self.activity.in_flight.fetch_sub(1, Ordering::Relaxed);

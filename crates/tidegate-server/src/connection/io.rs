@@ -96,8 +96,9 @@ impl<S> Guarded<S> {
             self.write_clock.armed = false;
             return wrote;
         }
-        let patience = self.activity.timeouts().write_stall;
+        let patience = self.activity.patience();
         ready!(self.write_clock.poll_after(cx, patience));
+        self.activity.note_stalled();
         Poll::Ready(Err(stalled("the client took no bytes")))
     }
 }

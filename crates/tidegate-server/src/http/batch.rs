@@ -87,8 +87,12 @@ fn together(front: &Front, answers: Vec<Answer>) -> Response<OutBody> {
     let has_stream =
         answers.iter().any(|each| matches!(&each.reply, Ok(Reply { body: Body::Stream(_), .. })));
     if has_stream {
+        let slow = answers.iter().find_map(|each| match &each.reply {
+            Ok(Reply { body: Body::Stream(frames), .. }) => frames.slow().cloned(),
+            _ => None,
+        });
         let streams = answers.into_iter().map(frames);
-        let merged = EventStream::new(stream::select_all(streams));
+        let merged = EventStream::new(stream::select_all(streams)).read_by(slow);
         return write::reply(Reply::stream(merged), front, Era::Legacy, None, Listening::No);
     }
     let singles: Vec<Bytes> = answers.into_iter().filter_map(single).collect();

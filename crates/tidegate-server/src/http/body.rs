@@ -7,6 +7,7 @@ use std::{
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
+use tidegate_service::slow::Slowness;
 
 use super::stream::{Broken, StreamBody};
 use crate::connection::Entered;
@@ -50,12 +51,21 @@ impl OutBody {
     }
 
     /// The body of a response on a connection.
-    pub(super) fn holding(self, mut entered: Entered, is_http2: bool) -> Self {
+    pub(super) fn holding(mut self, mut entered: Entered, is_http2: bool) -> Self {
         if is_http2 {
             // Only once the client has opened a window will it be asked for.
             entered.waits();
         }
-        Self { entered: Some(entered), is_http2, ..self }
+        match &self.content {
+            Content::Stream(stream) => {
+                entered.judge(stream.slow().and_then(|slow| slow.patience()));
+            }
+            Content::Full(Some(bytes)) if bytes.len() > HTTP2_PIECE => entered.judge(None),
+            Content::Full(_) => (),
+        }
+        self.entered = Some(entered);
+        self.is_http2 = is_http2;
+        self
     }
 
     fn poll_content(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Broken>>> {
@@ -84,6 +94,18 @@ impl OutBody {
     fn note_taken(&mut self, has_more: bool) {
         if let Some(entered) = &mut self.entered {
             entered.took(has_more);
+        }
+    }
+}
+
+impl Drop for OutBody {
+    /// Tells of a stream that is dropped because the client took nothing of it.
+    fn drop(&mut self) {
+        if let Content::Stream(stream) = &self.content
+            && let Some(slow) = stream.slow()
+            && self.entered.as_ref().is_some_and(Entered::has_stalled)
+        {
+            slow.ended(Slowness::Stalled);
         }
     }
 }

@@ -179,6 +179,8 @@ fn meaning(error: &Error) -> (StatusCode, i64) {
         Kind::Protocol | Kind::TooLarge => (StatusCode::BAD_GATEWAY, code::UPSTREAM_PROTOCOL),
         // Not 404, which would end the session, nor 405, which clients take for "no such stream".
         Kind::StreamGap => (StatusCode::GONE, code::STREAM_GAP),
+        // Its stream has begun, so that nobody sees the status.
+        Kind::SlowClient => (StatusCode::INTERNAL_SERVER_ERROR, code::SLOW_CLIENT),
         Kind::Draining => (StatusCode::SERVICE_UNAVAILABLE, code::DRAINING),
         _ => (StatusCode::INTERNAL_SERVER_ERROR, code::INTERNAL_ERROR),
     }

@@ -117,6 +117,7 @@ impl Front {
             return Err(Rejection::from_error(Era::Legacy, None, &draining()));
         }
         let shared = &self.0;
+        let slow = pair.slow.clone();
         let open = shared.pairs.open(pair, head, shared.params.limits.max_pair_waiting);
         // Made before anything else can fail: its drop is what ends the session.
         let stream = PairStream::new(self.clone(), Arc::clone(&open));
@@ -132,7 +133,7 @@ impl Front {
             }
             Ok(())
         });
-        let reply = Reply::stream(EventStream::new(stream));
+        let reply = Reply::stream(EventStream::new(stream).read_by(slow));
         Ok(write::reply(reply, self, Era::Legacy, None, Listening::No))
     }
 

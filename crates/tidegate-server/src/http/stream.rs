@@ -18,7 +18,7 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use futures_core::Stream as _;
 use tidegate_protocol::{Envelope, Era, Id, rpc, sse};
-use tidegate_service::{Error, EventStream, Frame, Kind};
+use tidegate_service::{Error, EventStream, Frame, Kind, slow::SlowClients};
 use tokio::time::{Instant, Sleep, sleep};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
@@ -114,6 +114,11 @@ impl StreamBody {
         }
     }
 
+    /// How the client is treated if it does not read.
+    pub(super) const fn slow(&self) -> Option<&Arc<SlowClients>> {
+        self.frames.slow()
+    }
+
     pub(super) fn poll_bytes(
         &mut self,
         cx: &mut Context<'_>,
@@ -188,8 +193,8 @@ impl StreamBody {
 
     /// The upstream broke off. Where the client can help itself it must see a cut stream: a modern
     /// one sends its request again, a legacy one with event ids resumes. Everybody else is told in
-    /// a last event and then the stream is whole; so is whoever waited too long, and a legacy
-    /// client that would meet the same end if it resumed.
+    /// a last event and then the stream is whole; so is whoever waited or has kept others waiting
+    /// too long, and a legacy client that would meet the same end if it resumed.
     fn broken(&mut self, error: Error) -> Option<Result<Bytes, Broken>> {
         tracing::debug!(error = %error.chain(), "stream broke off");
         let can_recover = match self.params.era {
@@ -197,7 +202,7 @@ impl StreamBody {
             Era::Legacy => self.is_resumable || self.params.id.is_none(),
         };
         let is_final = match self.params.era {
-            Era::Modern => error.kind == Kind::Timeout,
+            Era::Modern => matches!(error.kind, Kind::Timeout | Kind::SlowClient),
             Era::Legacy => is_final(error.kind),
         };
         let id = self.params.id.clone();
@@ -246,7 +251,12 @@ impl StreamBody {
 const fn is_final(kind: Kind) -> bool {
     matches!(
         kind,
-        Kind::Timeout | Kind::Protocol | Kind::TooLarge | Kind::SessionUnknown | Kind::Unsupported
+        Kind::Timeout
+            | Kind::Protocol
+            | Kind::TooLarge
+            | Kind::SessionUnknown
+            | Kind::Unsupported
+            | Kind::SlowClient
     )
 }
 

@@ -165,6 +165,9 @@ impl Keeping {
                 Body::Stream(frames) => Some(frames),
                 Body::Empty | Body::One(_) => None,
             };
+            if frames.as_ref().is_some_and(|frames| frames.missed() > 0) {
+                return Err(reader.skip());
+            }
             reader.attach(frames);
         }
         let is_answer = reader.is_answer();

@@ -164,6 +164,18 @@ impl Line {
         }
     }
 
+    /// Messages for the stream were lost before they came here. Whoever goes on from an earlier event
+    /// is told so from now on.
+    pub(super) fn skip(&self) -> Error {
+        let mut state = self.state.lock();
+        let before = state.log.bytes();
+        let evicted = state.log.skip();
+        self.counters().moved(before, state.log.bytes());
+        drop(state);
+        self.counters().evicted(evicted);
+        self.gap(Missed::Evicted)
+    }
+
     /// What the reader whose turn it is finds at `at`.
     pub(super) fn poll_read(&self, turn: u64, at: u64, cx: &mut Context<'_>) -> Poll<Seen> {
         let seen = {

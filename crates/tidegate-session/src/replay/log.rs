@@ -106,6 +106,18 @@ impl Log {
         true
     }
 
+    /// Notes that something is missing before the next event: nothing before it can be gone on
+    /// from any more. Returns how many events went.
+    pub fn skip(&mut self) -> usize {
+        let mut evicted = 0;
+        while self.evict() {
+            evicted += 1;
+        }
+        // A number that no event has, in place of what is missing.
+        self.first += 1;
+        evicted
+    }
+
     /// Whether all that follows on the event `cursor` can still be read.
     ///
     /// # Errors

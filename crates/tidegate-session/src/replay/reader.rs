@@ -48,6 +48,11 @@ impl Reader {
         self.line.wanted()
     }
 
+    /// See [`Line::skip`].
+    pub(super) fn skip(&self) -> Error {
+        self.line.skip()
+    }
+
     /// See [`Line::attach`].
     pub(super) fn attach(&self, frames: Option<EventStream>) {
         self.line.attach(self.turn, frames);

@@ -255,6 +255,36 @@ async fn settle() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_nobody_could_keep_for_a_listener_is_told_as_a_gap() {
+    let rig = Rig::new();
+    let session = session(Version::V2025_06_18);
+    let (mut events, feed) = rig.listen(&session, None).await;
+    feed.send(note(1)).await.unwrap();
+    assert_eq!(events.read(1).await, [1]);
+    let last = events.last.clone();
+    drop((events, feed));
+    // The server's end could not keep all that came meanwhile, and says so once.
+    let last_event_id = Some(HeaderValue::from_str(&last).unwrap());
+    let Pending { reply, got } = rig.start(&session, Operation::Listen { last_event_id });
+    let frames = EventStream::new(stream::pending()).after_missing(3);
+    assert!(got.answer.send(Ok(Reply::stream(frames))).is_ok());
+    assert_eq!(reply.await.err().map(|error| error.kind), Some(Kind::StreamGap));
+    rig.gap(&session, &last).await;
+    // What comes from then on can be gone on from as ever.
+    let (mut events, feed) = rig.listen(&session, None).await;
+    feed.send(note(2)).await.unwrap();
+    assert_eq!(events.read(1).await, [2]);
+    let last = events.last.clone();
+    drop((events, feed));
+    let (mut events, feed) = rig.listen(&session, Some(&last)).await;
+    feed.send(note(3)).await.unwrap();
+    assert_eq!(events.read(1).await, [3]);
+    assert_eq!(rig.stats().gaps, 2);
+    drop(events);
+    rig.finish([session]).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_client_that_leaves_gets_the_rest_when_it_comes_back() {
     for version in [Version::V2025_03_26, Version::V2025_06_18, Version::V2025_11_25] {
         let rig = Rig::new();

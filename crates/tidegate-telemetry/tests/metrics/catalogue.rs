@@ -11,7 +11,7 @@ use crate::{RESULT, call, message, openmetrics::Labels, request, scrape};
 
 /// Name, type and unit of everything. Dashboards are written against these, so a change here is a
 /// change for users.
-const FAMILIES: [(&str, &str, &str); 90] = [
+const FAMILIES: [(&str, &str, &str); 93] = [
     ("process_cpu_seconds", "counter", "seconds"),
     ("process_max_fds", "gauge", ""),
     ("process_open_fds", "gauge", ""),
@@ -69,6 +69,8 @@ const FAMILIES: [(&str, &str, &str); 90] = [
     ("tidegate_sessions_open", "gauge", ""),
     ("tidegate_sessions_refused", "counter", ""),
     ("tidegate_sessions_started", "counter", ""),
+    ("tidegate_slow_client_backlog_bytes", "gauge", "bytes"),
+    ("tidegate_slow_client_streams_ended", "counter", ""),
     ("tidegate_sse_asks_refused", "counter", ""),
     ("tidegate_sse_dropped_messages", "counter", ""),
     ("tidegate_sse_requests_in_flight", "gauge", ""),
@@ -101,6 +103,7 @@ const FAMILIES: [(&str, &str, &str); 90] = [
     ("tidegate_stdio_violations", "counter", ""),
     ("tidegate_streams_open", "gauge", ""),
     ("tidegate_upstream_attempts", "counter", ""),
+    ("tidegate_upstream_reads_paused", "counter", ""),
     ("tidegate_upstream_time_to_head_seconds", "histogram", "seconds"),
 ];
 

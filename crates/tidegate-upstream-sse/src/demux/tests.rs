@@ -1,5 +1,7 @@
 //! Scripts of messages and moments, and who gets what.
 
+mod pressure;
+
 use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
     task::{Context, Poll, Waker},
@@ -19,6 +21,7 @@ struct Rig {
     counters: Arc<Counters>,
     now: Instant,
     refused: Vec<Id>,
+    taken_back: Vec<Id>,
 }
 
 fn message(text: &str) -> Envelope {
@@ -33,13 +36,14 @@ impl Rig {
     fn new() -> Self {
         let counters = Arc::new(Counters::default());
         let demux = Demux::new(Arc::clone(&counters), PATIENCE);
-        Self { demux, counters, now: Instant::now(), refused: Vec::new() }
+        Self { demux, counters, now: Instant::now(), refused: Vec::new(), taken_back: Vec::new() }
     }
 
     fn fx(&mut self, change: impl FnOnce(&mut Demux, Instant, &mut Effects)) {
         let mut fx = Effects::default();
         change(&mut self.demux, self.now, &mut fx);
         self.refused.extend(fx.refuse);
+        self.taken_back.extend(fx.take_back);
     }
 
     fn open(&mut self, id_text: &str, token: &str) -> Result<(), Unopened> {
@@ -69,6 +73,7 @@ impl Rig {
             Poll::Ready(Step::Answer(_)) => "answer",
             Poll::Ready(Step::Cancelled) => "cancelled",
             Poll::Ready(Step::Broken) => "broken",
+            Poll::Ready(Step::Overflowed(why)) => why.as_str(),
             Poll::Ready(Step::Died) => "died",
         }
     }
@@ -77,7 +82,7 @@ impl Rig {
         let cx = Context::from_waker(Waker::noop());
         match self.demux.poll_listener(listener, &cx) {
             Poll::Pending => None,
-            Poll::Ready(heard) => Some(heard),
+            Poll::Ready(heard) => Some(heard.map(Result::unwrap)),
         }
     }
 }
@@ -112,7 +117,7 @@ fn progress_goes_by_its_token_and_the_rest_to_the_listener() {
     assert_eq!((rig.finds("1"), rig.finds("2"), rig.finds("2")), ("nothing", "message", "nothing"));
     rig.receive(&progress("\"7\""));
     assert_eq!((rig.finds("1"), rig.finds("2")), ("nothing", "nothing"));
-    let listener = rig.demux.listen();
+    let listener = rig.demux.listen().key;
     assert!(rig.hears(listener).flatten().is_some(), "it has waited");
     assert!(rig.hears(listener).is_none());
 }
@@ -124,7 +129,7 @@ fn a_question_goes_to_whoever_can_be_meant() {
     rig.ask(1);
     assert_eq!(rig.finds("1"), "message");
     rig.open("2", "").unwrap();
-    let listener = rig.demux.listen();
+    let listener = rig.demux.listen().key;
     rig.ask(2);
     assert!(rig.hears(listener).flatten().is_some());
     // Nobody but these two calls reads: the one that showed life last is meant.
@@ -145,7 +150,7 @@ fn a_question_goes_to_whoever_can_be_meant() {
     assert_eq!(rig.finds("2"), "answer");
     rig.ask(4);
     rig.fx(|demux, now, fx| demux.leave(&id("1"), now, fx));
-    let listener = rig.demux.listen();
+    let listener = rig.demux.listen().key;
     let heard = rig.hears(listener).flatten().unwrap();
     assert_eq!(heard.id(), Some(id("4")));
 }
@@ -202,7 +207,7 @@ fn the_end_is_the_end_for_all() {
     rig.open("1", "").unwrap();
     rig.open("2", "").unwrap();
     rig.receive(r#"{"jsonrpc":"2.0","id":2,"result":{}}"#);
-    let listener = rig.demux.listen();
+    let listener = rig.demux.listen().key;
     rig.receive(r#"{"jsonrpc":"2.0","method":"m"}"#);
     rig.fx(|demux, _, fx| demux.die(fx));
     // What came before it is still read.

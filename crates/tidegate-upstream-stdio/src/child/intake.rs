@@ -119,8 +119,12 @@ impl Child {
             return Ok(None);
         }
         let done = act.take().map(|act| act(&mut state));
+        let resumes = state.demux.resumes();
         drop(state);
         self.work.notify_one();
+        if resumes {
+            self.resume.notify_one();
+        }
         Ok(done)
     }
 }

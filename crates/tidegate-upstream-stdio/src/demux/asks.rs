@@ -50,7 +50,7 @@ impl Demux {
         if full {
             return self.refuse(Some(id), fx);
         }
-        self.place(place, Item { envelope, ask: Some(id), since: now }, fx);
+        self.place(place, Item { message: envelope, ask: Some(id), since: now }, fx);
     }
 
     /// A process of many sessions asks, though its client can do nothing.
@@ -87,7 +87,7 @@ impl Demux {
         };
         let token = id.to_string();
         let envelope = note.edit(&[(Field::CancelledRequest, token.as_bytes())]);
-        self.place(place, Item { envelope, ask: None, since: now }, fx);
+        self.place(place, Item { message: envelope, ask: None, since: now }, fx);
     }
 
     /// A client answers a server's request. Returns the line for the process, or `None`, counted,
@@ -121,23 +121,20 @@ impl Demux {
         fx.lines.push(rpc::error(Some(&ask.server_id), code, message, None));
     }
 
-    /// Puts a message where it belongs. What does not fit is refused or dropped, and counted.
+    /// Puts a message where it belongs. A request that finds no room there goes where it can be
+    /// read; a notification is dropped and counted.
     pub(super) fn place(&mut self, place: Place, item: Item, fx: &mut Effects) {
         if let Some(ask) = item.ask.and_then(|id| self.asks.get_mut(&id)) {
             ask.place = place;
         }
-        let surplus = match place {
-            Place::Call(call) => self.put(call, item, fx),
+        match place {
+            Place::Call(call) => match self.put(call, item, fx) {
+                Some(item) if item.ask.is_some() => self.place(self.unasked(), item, fx),
+                Some(_) => self.counters.notifications_dropped.increment(),
+                None => (),
+            },
             Place::Listener => self.put_listener(item, fx),
-            Place::Outbox => {
-                let put = self.outbox.put(item);
-                self.settle(put)
-            }
-        };
-        match surplus {
-            Some(item) if item.ask.is_some() => self.refuse(item.ask, fx),
-            Some(_) => self.counters.notifications_dropped.increment(),
-            None => (),
+            Place::Outbox => self.put_outbox(item, fx),
         }
     }
 

@@ -19,6 +19,7 @@ impl Demux {
         self.asks.clear();
         self.overdue.clear();
         self.outbox = Mailbox::default();
+        self.missed.clear();
         self.close_listeners(fx);
     }
 
@@ -41,6 +42,7 @@ impl Demux {
             self.give_up(id, now, fx);
         }
         self.close_listeners_of(owner, fx);
+        self.missed.remove(&owner);
     }
 
     /// When [`Self::tick`] has something to do.

@@ -24,7 +24,7 @@ impl Demux {
             | "notifications/prompts/list_changed"
             | "notifications/resources/list_changed" => {
                 drop(method);
-                return self.tell_all(&Item { envelope: message, ask: None, since: now }, fx);
+                return self.tell_all(&Item { message, ask: None, since: now }, fx);
             }
             "notifications/message" => {
                 self.forget_echoes(now);
@@ -35,7 +35,7 @@ impl Demux {
         drop(method);
         match owner {
             Some(id) => {
-                self.place(Place::Call(id), Item { envelope: message, ask: None, since: now }, fx);
+                self.place(Place::Call(id), Item { message, ask: None, since: now }, fx);
             }
             None => self.counters.notifications_dropped.increment(),
         }
@@ -61,7 +61,7 @@ impl Demux {
             }
         };
         drop(method);
-        self.place(place, Item { envelope: message, ask: None, since: now }, fx);
+        self.place(place, Item { message, ask: None, since: now }, fx);
     }
 
     fn modern_note(&mut self, message: Envelope, now: Instant, fx: &mut Effects) {
@@ -76,7 +76,7 @@ impl Demux {
         };
         match owner {
             Some(id) => {
-                self.place(Place::Call(id), Item { envelope: message, ask: None, since: now }, fx);
+                self.place(Place::Call(id), Item { message, ask: None, since: now }, fx);
             }
             // Many clients share the process: what is nobody's is not everybody's.
             None => self.counters.notifications_dropped.increment(),
@@ -100,7 +100,7 @@ impl Demux {
                 return;
             }
         };
-        self.place(place, Item { envelope, ask: None, since: now }, fx);
+        self.place(place, Item { message: envelope, ask: None, since: now }, fx);
     }
 
     fn subscribed(&mut self, message: &Envelope, ours: &Id, now: Instant, fx: &mut Effects) {
@@ -111,7 +111,7 @@ impl Demux {
             return;
         };
         let envelope = message.edit(&[(Field::SubscriptionId, client_id.token())]);
-        self.place(Place::Call(id), Item { envelope, ask: None, since: now }, fx);
+        self.place(Place::Call(id), Item { message: envelope, ask: None, since: now }, fx);
     }
 
     /// The other of the two ways in which a server may end a subscription. Clients get the one way

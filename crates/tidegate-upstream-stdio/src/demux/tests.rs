@@ -1,5 +1,7 @@
 //! Behavior of the demultiplexer, as data: what goes in, who gets what.
 
+mod pressure;
+
 use std::{
     sync::Arc,
     task::{Context, Poll, Waker},
@@ -46,6 +48,7 @@ impl Talk {
             task: None,
             logs: false,
             counts: true,
+            slow: None,
             now: self.now,
         };
         self.demux.open(id, opening);
@@ -59,7 +62,17 @@ impl Talk {
         let owner = Owner::default();
         self.demux.open(
             id,
-            Opening { owner, client_id, token: None, nature, task, logs, counts: true, now },
+            Opening {
+                owner,
+                client_id,
+                token: None,
+                nature,
+                task,
+                logs,
+                counts: true,
+                slow: None,
+                now,
+            },
         );
     }
 
@@ -90,6 +103,7 @@ impl Talk {
                 Poll::Ready(Step::Cancelled) => "cancelled".into(),
                 Poll::Ready(Step::Broken) => "broken".into(),
                 Poll::Ready(Step::Dead(_)) => "dead".into(),
+                Poll::Ready(Step::Overflowed(why)) => why.as_str().into(),
                 Poll::Pending => Value::Null,
             };
             found.push(end);
@@ -97,11 +111,16 @@ impl Talk {
         }
     }
 
+    fn listen(&mut self) -> u64 {
+        self.demux.listen(Owner::default(), None).key
+    }
+
     fn hears(&mut self, key: u64) -> Vec<Value> {
         let mut found = Vec::new();
         loop {
             match self.demux.poll_listener(key, &Context::from_waker(Waker::noop())) {
-                Poll::Ready(Some(message)) => found.push(value(&message)),
+                Poll::Ready(Some(Ok(message))) => found.push(value(&message)),
+                Poll::Ready(Some(Err(why))) => found.push(why.as_str().into()),
                 Poll::Ready(None) => {
                     found.push("end".into());
                     return found;
@@ -271,7 +290,7 @@ fn a_sessions_messages_go_to_the_only_call_else_to_a_listener_else_wait() {
     let mut talk = Talk::new(Mode::Session);
     let log = note("notifications/message");
     talk.says(&log);
-    let key = talk.demux.listen(Owner::default());
+    let key = talk.listen();
     assert_eq!(talk.hears(key), std::slice::from_ref(&log), "what waited comes first");
     talk.open(1, &json!(1));
     talk.says(&log);
@@ -294,8 +313,8 @@ fn a_sessions_messages_go_to_the_only_call_else_to_a_listener_else_wait() {
 #[test]
 fn the_newest_listener_gets_everything_and_hands_on_what_it_did_not_read() {
     let mut talk = Talk::new(Mode::Session);
-    let old = talk.demux.listen(Owner::default());
-    let new = talk.demux.listen(Owner::default());
+    let old = talk.listen();
+    let new = talk.listen();
     talk.says(&note("a"));
     talk.says(&ask("q", "roots/list"));
     assert_eq!(talk.hears(old), Vec::<Value>::new());
@@ -303,7 +322,7 @@ fn the_newest_listener_gets_everything_and_hands_on_what_it_did_not_read() {
     assert_eq!(talk.hears(old), [note("a"), ask(1, "roots/list")]);
     talk.act(|demux, fx| demux.unlisten(old, fx));
     talk.says(&note("b"));
-    let again = talk.demux.listen(Owner::default());
+    let again = talk.listen();
     assert_eq!(talk.hears(again), [note("b")]);
     talk.act(|demux, fx| demux.close_listeners(fx));
     assert_eq!(talk.hears(again), ["end"]);
@@ -338,7 +357,7 @@ fn a_servers_request_finds_a_reader_where_it_can() {
     // No listener: the most recent call.
     talk.says(&ask(1, "roots/list"));
     assert_eq!(talk.reads(2), [ask(1, "roots/list"), Value::Null]);
-    let key = talk.demux.listen(Owner::default());
+    let key = talk.listen();
     talk.says(&ask(2, "roots/list"));
     assert_eq!(talk.hears(key), [ask(2, "roots/list")]);
     // What a reader leaves unread goes elsewhere.
@@ -346,7 +365,7 @@ fn a_servers_request_finds_a_reader_where_it_can() {
     talk.says(&ask(3, "roots/list"));
     let now = talk.now;
     talk.act(|demux, fx| demux.leave(2, now, fx));
-    let key = talk.demux.listen(Owner::default());
+    let key = talk.listen();
     assert_eq!(talk.hears(key), [ask(3, "roots/list")]);
 }
 
@@ -368,7 +387,7 @@ fn a_ping_that_nobody_can_take_is_answered_here() {
     let mut talk = Talk::new(Mode::Session);
     talk.says(&ask("p", "ping"));
     assert_eq!(talk.sent, [answer("p")]);
-    let key = talk.demux.listen(Owner::default());
+    let key = talk.listen();
     talk.says(&ask("p", "ping"));
     assert_eq!(talk.hears(key), [ask(1, "ping")]);
 }
@@ -388,7 +407,7 @@ fn a_server_that_takes_a_request_back_is_heard_where_the_request_went() {
     talk.says(&ask("r", "roots/list"));
     talk.says(&answer(1));
     talk.says(&cancelled("r"));
-    let key = talk.demux.listen(Owner::default());
+    let key = talk.listen();
     assert_eq!(talk.hears(key), [cancelled(2)]);
 }
 
@@ -406,7 +425,7 @@ fn a_request_that_no_client_takes_is_refused_when_its_time_is_up() {
         (&json!("q"), &json!(-32603))
     );
     assert_eq!((talk.stats().asks_refused, talk.demux.due()), (1, None));
-    let key = talk.demux.listen(Owner::default());
+    let key = talk.listen();
     assert_eq!(talk.hears(key), [note("n")], "notifications wait on");
 }
 
@@ -422,7 +441,7 @@ fn an_outbox_that_runs_over_loses_notifications_and_refuses_requests() {
     }
     assert_eq!(talk.stats().notifications_dropped, 300, "requests take their place");
     assert_eq!((talk.sent.len(), talk.stats().asks_refused), (44, 44));
-    let key = talk.demux.listen(Owner::default());
+    let key = talk.listen();
     assert_eq!(talk.hears(key).len(), 256);
 }
 
@@ -528,7 +547,7 @@ fn death_reaches_everybody_once() {
     talk.open(1, &json!(1));
     talk.open(2, &json!(2));
     talk.open(3, &json!(3));
-    let key = talk.demux.listen(Owner::default());
+    let key = talk.listen();
     talk.says(&answer(3));
     talk.hears(key);
     talk.reads(1);
@@ -572,7 +591,7 @@ fn a_handshake_gets_its_answer_and_nothing_else() {
     talk.says(&ask(1, "roots/list"));
     talk.says(&answer(1));
     assert_eq!(talk.reads(1), [answer(1)]);
-    let key = talk.demux.listen(Owner::default());
+    let key = talk.listen();
     let rest = [note("notifications/message"), progress(0), ask(1, "roots/list")];
     assert_eq!(talk.hears(key), rest);
 }
@@ -589,6 +608,7 @@ fn sessions_that_share_a_process_cancel_only_their_own() {
             task: None,
             logs: false,
             counts: true,
+            slow: None,
             now: talk.now,
         };
         talk.demux.open(id, opening);

@@ -73,7 +73,7 @@ impl Stage {
         let Self { child, era, .. } = self.clone();
         async move {
             let id = request.id().unwrap();
-            let caller = Caller { id, owner: Owner::default(), era, counts: true };
+            let caller = Caller { id, owner: Owner::default(), era, counts: true, slow: None };
             let exchange = Exchange::start(child, &request, caller, patience).await;
             exchange.unwrap().reply().await
         }
@@ -282,7 +282,7 @@ async fn death_reaches_callers_who_wait_for_room_as_not_sent() {
     let patience = Patience::with_silence(SILENCE, None);
     let child = Arc::clone(&stage.child);
     let mut second =
-        pin!(Exchange::start(child, &request, Caller::modern(Id::from_u64(1)), patience));
+        pin!(Exchange::start(child, &request, Caller::modern(Id::from_u64(1), None), patience));
     assert!((&mut second).now_or_never().is_none());
     stage.child.die(&Arc::new(Death::Oversized(7)));
     assert!(matches!(second.await, Err(Refused::Gone)));

@@ -144,9 +144,15 @@ impl Input {
         }
     }
 
-    /// Hands over all messages that are complete with this chunk.
-    pub(super) fn digest(&mut self, chunk: Bytes, child: &Child, pid: u32) -> Result<(), TooLong> {
-        let Some(mut decoder) = self.decoder.take() else { return Ok(()) };
+    /// Hands over all messages that are complete with this chunk. Says whether much waits for some
+    /// reader now.
+    pub(super) fn digest(
+        &mut self,
+        chunk: Bytes,
+        child: &Child,
+        pid: u32,
+    ) -> Result<bool, TooLong> {
+        let Some(mut decoder) = self.decoder.take() else { return Ok(false) };
         decoder.push(chunk);
         let end = loop {
             match decoder.next() {
@@ -169,7 +175,7 @@ impl Input {
         }
         // What follows a line that was too long is not to be trusted.
         self.decoder = end.is_ok().then_some(decoder);
-        end
+        end.map(|()| std::mem::take(&mut self.fx.is_behind))
     }
 
     /// The stream has ended; a line without its end is no message.

@@ -10,7 +10,7 @@ use tidegate_protocol::{Envelope, Era, Field, Id, Kind as MessageKind, Version, 
 use tidegate_service::{Error, EventStream, Kind, Origin, Reply, Retry};
 use tokio::time::Instant;
 
-use super::{greet, offer, try_next};
+use super::{greet, offer, seat::Whose, try_next};
 use crate::{
     child::Child,
     demux::{Mode, Owner},
@@ -87,12 +87,12 @@ impl Common {
     /// Sends one message of a session.
     pub(crate) async fn send(
         &self,
-        owner: Owner,
+        whose: &Whose,
         message: Envelope,
         patience: Patience,
     ) -> Result<Reply, Error> {
         match message.kind() {
-            MessageKind::Request => self.call(owner, message, patience).await,
+            MessageKind::Request => self.call(whose, message, patience).await,
             // What a client may notify a server of concerns a process that knows the client.
             MessageKind::Notification => Ok(Reply::accepted()),
             // The process was told that nobody answers, and nobody was asked.
@@ -111,11 +111,11 @@ impl Common {
     /// Opens a stream of what concerns every session.
     pub(crate) async fn listen(
         &self,
-        owner: Owner,
+        whose: &Whose,
         patience: Patience,
     ) -> Result<EventStream, Error> {
         let (child, _) = self.find(patience.until(Instant::now())).await?;
-        Ok(listen(child, owner))
+        Ok(listen(child, whose.owner, whose.slow.clone()))
     }
 
     /// A session is over.
@@ -135,7 +135,7 @@ impl Common {
 
     async fn call(
         &self,
-        owner: Owner,
+        whose: &Whose,
         request: Envelope,
         patience: Patience,
     ) -> Result<Reply, Error> {
@@ -146,7 +146,8 @@ impl Common {
         }
         drop(method);
         let until = patience.until(Instant::now());
-        let caller = Caller { id: client_id, owner, era: Era::Legacy, counts: true };
+        let Whose { owner, slow } = whose.clone();
+        let caller = Caller { id: client_id, owner, era: Era::Legacy, counts: true, slow };
         loop {
             let (child, _) = self.find(until).await?;
             match Exchange::start(child, &request, caller.clone(), patience).await {

@@ -3,7 +3,7 @@
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use tidegate_protocol::{Envelope, Id, Kind as MessageKind, rpc};
-use tidegate_service::{Error, Kind, Origin, Reply, Retry, Session};
+use tidegate_service::{Error, Kind, Origin, Reply, Retry, Session, slow::SlowClients};
 use tokio::time::Instant;
 use tracing::warn;
 
@@ -49,7 +49,7 @@ impl Process {
     pub(crate) async fn introduce(
         spares: &Arc<Spares>,
         handshake: &Envelope,
-        session: &Session,
+        (session, slow): (&Session, &Option<Arc<SlowClients>>),
         patience: Patience,
     ) -> Result<Self, Error> {
         let start_timeout = spares.host.params.start_timeout;
@@ -64,16 +64,16 @@ impl Process {
             }
         }
         // Not before: a start that is given up must not end the session.
-        process.serve(session);
+        process.serve(session, slow.clone());
         let child = process.child();
         let note = rpc::notification("notifications/initialized", "{}");
         child.change(|_, fx| fx.lines.push(note));
         Ok(process)
     }
 
-    /// The session and the process end together from now on.
-    pub(crate) fn serve(&self, session: &Session) {
-        self.child().bind(session.ended().clone());
+    /// The session and the process end together from now on. `slow` is of the session's route.
+    pub(crate) fn serve(&self, session: &Session, slow: Option<Arc<SlowClients>>) {
+        self.child().bind(session.ended().clone(), slow);
     }
 
     pub(crate) fn child(&self) -> &Arc<Child> {

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use tidegate_protocol::{Bytes, Envelope, Id};
-use tidegate_service::{Error, EventStream, Reply, Session};
+use tidegate_service::{Error, EventStream, Reply, Session, slow::SlowClients};
 use tokio::sync::OnceCell;
 
 use super::{
@@ -29,19 +29,27 @@ pub(crate) struct Seat {
 #[derive(Debug)]
 struct Shared {
     common: Arc<Common>,
-    owner: Owner,
+    whose: Whose,
     handshake: Envelope,
+}
+
+/// Whose a message to a common process is.
+#[derive(Clone, Debug)]
+pub(crate) struct Whose {
+    pub(crate) owner: Owner,
+    /// How the session's route treats clients that do not read.
+    pub(crate) slow: Option<Arc<SlowClients>>,
 }
 
 /// Where a message of the session goes.
 pub(crate) enum Place<'a> {
     Own(&'a Process),
-    Common(&'a Arc<Common>, Owner),
+    Common(&'a Arc<Common>, &'a Whose),
 }
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        self.common.forget(self.owner);
+        self.common.forget(self.whose.owner);
     }
 }
 
@@ -50,11 +58,16 @@ impl Seat {
         Self { shared: None, own: OnceCell::new_with(Some(process)), waits: Waits::default() }
     }
 
-    pub(crate) fn common(common: Arc<Common>, owner: Owner, request: &Envelope) -> Self {
+    pub(crate) fn common(
+        common: Arc<Common>,
+        owner: Owner,
+        request: &Envelope,
+        slow: Option<Arc<SlowClients>>,
+    ) -> Self {
         // A copy, because the request may stand in a large buffer.
         let copy = Envelope::parse(Bytes::copy_from_slice(request.bytes()));
         let handshake = copy.unwrap_or_else(|_| request.clone());
-        let shared = Some(Shared { common, owner, handshake });
+        let shared = Some(Shared { common, whose: Whose { owner, slow }, handshake });
         Self { shared, own: OnceCell::new(), waits: Waits::default() }
     }
 
@@ -85,12 +98,16 @@ impl Seat {
             return Ok(Place::Own(process));
         }
         match &self.shared {
-            Some(shared) if spares.host.shares() => Ok(Place::Common(&shared.common, shared.owner)),
+            Some(shared) if spares.host.shares() => {
+                Ok(Place::Common(&shared.common, &shared.whose))
+            }
             Some(shared) => {
-                let start = || Process::introduce(spares, &shared.handshake, session, patience);
+                let slow = &shared.whose.slow;
+                let start =
+                    || Process::introduce(spares, &shared.handshake, (session, slow), patience);
                 let process = self.own.get_or_try_init(start).await?;
                 // Its streams go on with the new process, when the client opens them again.
-                shared.common.part_with(shared.owner);
+                shared.common.part_with(shared.whose.owner);
                 Ok(Place::Own(process))
             }
             None => Err(super::explain(crate::child::Refused::Gone, &spares.host)),
@@ -128,8 +145,8 @@ impl Seat {
     }
 
     fn cancel_begun(&self, note: &Envelope) {
-        if let Some(Shared { common, owner, .. }) = &self.shared {
-            common.cancel(*owner, note);
+        if let Some(Shared { common, whose, .. }) = &self.shared {
+            common.cancel(whose.owner, note);
         }
         if let Some(process) = self.own.get() {
             process.child().cancel(Owner::default(), note);
@@ -144,8 +161,8 @@ impl Seat {
         patience: Patience,
     ) -> Result<EventStream, Error> {
         match self.place(spares, session, patience).await? {
-            Place::Own(process) => Ok(listen(Arc::clone(process.child()), Owner::default())),
-            Place::Common(common, owner) => common.listen(owner, patience).await,
+            Place::Own(process) => Ok(listen(Arc::clone(process.child()), Owner::default(), None)),
+            Place::Common(common, whose) => common.listen(whose, patience).await,
         }
     }
 }

@@ -135,7 +135,7 @@ async fn answer_to(
 ) -> Option<Result<Envelope, Error>> {
     let silence = until.saturating_duration_since(Instant::now());
     let patience = Patience::with_silence(silence, Some(until));
-    let caller = Caller::modern(Id::from_u64(0)).uncounted();
+    let caller = Caller::modern(Id::from_u64(0), None).uncounted();
     let asked = Exchange::start(Arc::clone(child), request, caller, patience).await;
     match asked.ok()?.first().await? {
         Ok(Received::Answer(answer)) => Some(Ok(answer)),

@@ -13,7 +13,7 @@ use std::{
 
 use futures_core::Stream;
 use tidegate_protocol::Envelope;
-use tidegate_service::{Body, Error, EventStream, Frame, Reply};
+use tidegate_service::{Body, Error, EventStream, Frame, Kind, Reply};
 use tokio::time::Instant;
 
 use super::{Modern, decline};
@@ -158,7 +158,9 @@ impl Stream for Listen {
                     // A process that lives meant to end it, though what it said cannot be read: it
                     // would do so again, as fast as it is asked.
                     let failed = matches!(next, Some(Err(_)));
-                    let lost = failed && !child.is_up();
+                    let is_slow =
+                        matches!(&next, Some(Err(error)) if error.kind == Kind::SlowClient);
+                    let lost = failed && !is_slow && !child.is_up();
                     match next {
                         Some(Ok(frame)) if this.repeats(&frame) => (),
                         _ if lost && !this.modern.host().closing.is_cancelled() => this.reopen(),

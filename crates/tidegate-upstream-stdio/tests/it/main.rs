@@ -13,6 +13,7 @@ mod hang;
 mod lifecycle;
 mod mirrored;
 mod places;
+mod pressure;
 mod recycling;
 mod restarts;
 mod rig;

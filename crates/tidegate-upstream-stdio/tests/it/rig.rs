@@ -1,6 +1,6 @@
 //! An upstream over the scripted server, clients of both eras, and the proof that nothing is left.
 
-use std::{collections::BTreeMap, ffi::OsString, future::Future, time::Duration};
+use std::{collections::BTreeMap, ffi::OsString, future::Future, sync::Arc, time::Duration};
 
 use futures_util::StreamExt as _;
 use http::HeaderMap;
@@ -9,6 +9,7 @@ use tidegate_process::Spawner;
 use tidegate_protocol::{Envelope, Era};
 use tidegate_service::{
     Body, Call, Cx, Error, EventStream, Frame, Operation, Reply, Session, Tasks, Timeouts,
+    slow::SlowClients,
 };
 use tidegate_testkit::{procs, stdio_bin};
 use tidegate_upstream_stdio::{Params, StdioUpstream};
@@ -32,6 +33,7 @@ pub(crate) struct Client {
     pub(crate) session: Option<Session>,
     pub(crate) deadline: Option<Duration>,
     pub(crate) headers: HeaderMap,
+    pub(crate) slow: Option<Arc<SlowClients>>,
 }
 
 pub(crate) fn params(arguments: &[&str]) -> Params {
@@ -74,12 +76,18 @@ impl Rig {
             session: Some(Session::new("a-session-of-a-test")),
             deadline: None,
             headers: HeaderMap::new(),
+            slow: None,
         }
     }
 
     /// A legacy client that is ready to go.
     pub(crate) async fn client(&self) -> Client {
-        let client = self.stranger();
+        self.client_of(None).await
+    }
+
+    /// The same on a route.
+    pub(crate) async fn client_of(&self, slow: Option<Arc<SlowClients>>) -> Client {
+        let client = Client { slow, ..self.stranger() };
         let answer = client.ask(&initialize()).await;
         assert_eq!(answer["result"]["protocolVersion"], "2025-11-25", "{answer}");
         client.tell(&json!({"jsonrpc": "2.0", "method": "notifications/initialized"})).await;
@@ -114,6 +122,12 @@ impl Rig {
 }
 
 impl Client {
+    /// The same client on a route.
+    pub(crate) fn on(mut self, slow: &Arc<SlowClients>) -> Self {
+        self.slow = Some(Arc::clone(slow));
+        self
+    }
+
     pub(crate) async fn reply(&self, message: &Value) -> Result<Reply, Error> {
         self.send(message.to_string()).await
     }
@@ -131,6 +145,7 @@ impl Client {
         let mut cx = Cx::new(self.era);
         cx.session.clone_from(&self.session);
         cx.headers.clone_from(&self.headers);
+        cx.slow.clone_from(&self.slow);
         cx.deadline = self.deadline.map(|wait| Instant::now() + wait);
         self.upstream.clone().oneshot(Call { operation, cx })
     }

@@ -95,7 +95,8 @@ timeouts:
             "did you mean `max_body`?",
             "t.yaml:5:28: limits.replicas: unknown key",
             "the keys here are max_body, max_header_bytes, max_header_value, max_headers, max_uri, \
-             max_connections, body_budget, max_sessions, max_depth, max_batch, replay_budget",
+             max_connections, body_budget, max_sessions, max_depth, max_batch, replay_budget, \
+             slow_client_budget",
             "t.yaml:6:1: max_depth: unknown key",
             "did you mean `limits.max_depth`?",
             "t.yaml:8:3: timeouts.<<: unknown key",
@@ -154,7 +155,7 @@ log: { level: 3, format: true }
             "t.yaml:7:9: limits: a mapping is needed; found a list",
             "write `key: value` pairs below it; the keys are max_body, max_header_bytes, \
              max_header_value, max_headers, max_uri, max_connections, body_budget, max_sessions, \
-             max_depth, max_batch, replay_budget",
+             max_depth, max_batch, replay_budget, slow_client_budget",
             "t.yaml:9:8: timeouts.drain: a duration is needed; found nothing",
             "write a value after the colon, or leave the key out for its default",
             "t.yaml:10:12: timeouts.headers: a single value is needed; found a list",

@@ -88,3 +88,44 @@ routes:
         ],
     );
 }
+
+#[test]
+fn what_is_done_about_clients_that_do_not_read() {
+    check_after_good(
+        "slow_client: end
+routes:
+  - { match: { path: /a }, upstream: a, slow_client: drop, slow_client_buffer: 63KiB }
+  - { match: { path: /b }, upstream: a, slow_client_after: 0s }
+  - { match: { path: /c }, upstream: a, slow_clients: end }
+",
+        &[
+            "t.yaml:4:1: slow_client: unknown key",
+            "did you mean `routes[0].slow_client`?",
+            "t.yaml:6:54: routes[0].slow_client: not a way to treat a client that does not read; \
+             found `drop`",
+            "write pause or end",
+            "t.yaml:6:80: routes[0].slow_client_buffer: it is too small; found `63KiB`",
+            "write 64KiB to 1GiB",
+            "t.yaml:7:60: routes[1].slow_client_after: it cannot be zero; found `0s`",
+            "write a duration above zero, at most 365d; it cannot be off",
+            "t.yaml:8:41: routes[2].slow_clients: unknown key",
+            "did you mean `slow_client`?",
+        ],
+    );
+    check_after_good(
+        "limits: { slow_client_budget: 10MiB }
+timeouts: { write_stall: 20s }
+routes:
+  - { match: { path: /a }, upstream: a, slow_client_buffer: 6MiB, slow_client_after: 21s }
+  - { match: { path: /b }, upstream: a, slow_client_buffer: 5MiB, slow_client: end, slow_client_after: 21s }
+",
+        &[
+            "t.yaml:7:61: routes[0].slow_client_buffer: it is more than half of \
+             limits.slow_client_budget, which is 10MiB; found `6MiB`",
+            "lower slow_client_buffer or raise limits.slow_client_budget",
+            "t.yaml:8:104: routes[1].slow_client_after: it is longer than timeouts.write_stall, \
+             which is 20s; found `21s`",
+            "lower slow_client_after or raise timeouts.write_stall",
+        ],
+    );
+}
