@@ -39,6 +39,13 @@ fn feed(counted: &Counted, samples: &mut Samples) {
                 connections(name, endpoint, &stats.http, samples);
                 streams(name, endpoint, &stats, samples);
             }
+            Leaf::Either(either) => {
+                // They share their connections.
+                let endpoint = &*either.endpoint;
+                connections(name, endpoint, &either.http.stats(), samples);
+                resumption(name, endpoint, &either.http.resumption(), samples);
+                streams(name, endpoint, &either.sse.stats(), samples);
+            }
             Leaf::Stdio(stdio) => processes::feed(name, &stdio.stats(), samples),
         }
     }

@@ -115,6 +115,8 @@ pub enum Http2 {
 /// Which transport an HTTP server speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transport {
+    /// Whichever the server turns out to speak.
+    Auto,
     /// Streamable HTTP, since 2025-03-26.
     Http,
     /// HTTP+SSE of 2024-11-05.
@@ -144,7 +146,7 @@ pub struct HttpUpstream {
     /// Absolute `http` or `https` URL with a host, without credentials and fragment.
     pub url: Uri,
     /// What is spoken there; with [`Transport::Sse`] the URL is where streams are opened. Default
-    /// [`Transport::Http`].
+    /// [`Transport::Auto`].
     pub transport: Transport,
     /// For connecting, TLS included. Default 2 s.
     pub connect_timeout: Duration,

@@ -361,7 +361,7 @@ fn defaults() {
         config.upstreams["default"],
         Upstream::Http(HttpUpstream {
             url: "http://127.0.0.1:9/mcp".parse().unwrap(),
-            transport: Transport::Http,
+            transport: Transport::Auto,
             connect_timeout: seconds(2),
             request_timeout: seconds(300),
             idle_timeout: seconds(300),

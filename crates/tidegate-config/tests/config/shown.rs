@@ -43,7 +43,7 @@ upstreams:
   search:
     url: http://127.0.0.1:9/mcp  # t.yaml:4
     http:
-      transport: http  # default
+      transport: auto  # default
       connect_timeout: 2s  # default
       request_timeout: 5m  # default
       idle_timeout: 5m  # default
