@@ -18,7 +18,7 @@ use tokio::{
     task::JoinSet,
 };
 
-use crate::recorder::{Recorded, next_request};
+use crate::recorder::{Recorded, bind_again, next_request};
 
 /// The server. Its streams are at `/sse`.
 #[derive(Debug)]
@@ -36,6 +36,8 @@ struct Shared {
     last: AtomicUsize,
     /// How many streams are open.
     open: AtomicUsize,
+    /// How many messages were posted where none belong.
+    misdirected: AtomicUsize,
     messages: Mutex<Vec<Value>>,
     /// Requests of the server, and the call that each was made for.
     asked: Mutex<HashMap<String, Value>>,
@@ -56,13 +58,22 @@ impl OldServer {
 
     /// Starts with another first event; `{address}` stands for its own.
     pub async fn with(endpoint: &str) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::on(TcpListener::bind("127.0.0.1:0").await.unwrap(), endpoint)
+    }
+
+    /// Starts where somebody may have listened a moment ago.
+    pub async fn at(address: SocketAddr) -> Self {
+        Self::on(bind_again(address).await, "/messages?sessionId={id}")
+    }
+
+    fn on(listener: TcpListener, endpoint: &str) -> Self {
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared {
             endpoint: endpoint.replace("{address}", &address.to_string()),
             streams: Mutex::default(),
             last: AtomicUsize::new(0),
             open: AtomicUsize::new(0),
+            misdirected: AtomicUsize::new(0),
             messages: Mutex::default(),
             asked: Mutex::default(),
         });
@@ -85,6 +96,16 @@ impl OldServer {
     /// How many streams are open.
     pub fn open_streams(&self) -> usize {
         self.shared.open.load(Ordering::SeqCst)
+    }
+
+    /// Where it listens.
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// How many messages were posted where none belong.
+    pub fn misdirected(&self) -> usize {
+        self.shared.misdirected.load(Ordering::SeqCst)
     }
 
     /// Every message that came with this method.
@@ -153,6 +174,7 @@ async fn take(request: &Recorded, shared: &Shared) -> &'static str {
     let id = target.split_once("sessionId=").map(|(_, id)| id).unwrap_or_default();
     let stream = shared.streams.lock().unwrap().get(id).cloned();
     let (Some(stream), true) = (stream, target.starts_with("/messages")) else {
+        shared.misdirected.fetch_add(1, Ordering::SeqCst);
         return "404 Not Found";
     };
     let Ok(message) = serde_json::from_slice::<Value>(&request.body) else {

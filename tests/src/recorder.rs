@@ -3,6 +3,7 @@
 use std::{
     net::SocketAddr,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use serde_json::{Value, json};
@@ -10,6 +11,7 @@ use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
     task::JoinSet,
+    time::timeout,
 };
 
 /// One request as it came.
@@ -44,7 +46,15 @@ pub struct Recorder {
 impl Recorder {
     /// Starts on a free port.
     pub async fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::on(TcpListener::bind("127.0.0.1:0").await.unwrap())
+    }
+
+    /// Starts where somebody may have listened a moment ago.
+    pub async fn at(address: SocketAddr) -> Self {
+        Self::on(bind_again(address).await)
+    }
+
+    fn on(listener: TcpListener) -> Self {
         let address = listener.local_addr().unwrap();
         let requests = Arc::new(Mutex::new(Vec::new()));
         let recorded = Arc::clone(&requests);
@@ -72,6 +82,19 @@ impl Recorder {
     pub fn clear(&self) {
         self.requests.lock().unwrap().clear();
     }
+}
+
+/// Binds an address as soon as whoever had it is gone.
+pub(crate) async fn bind_again(address: SocketAddr) -> TcpListener {
+    let bound = timeout(Duration::from_secs(10), async {
+        loop {
+            match TcpListener::bind(address).await {
+                Ok(listener) => return listener,
+                Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
+            }
+        }
+    });
+    bound.await.expect("the address is free in time")
 }
 
 async fn serve(mut stream: TcpStream, requests: Arc<Mutex<Vec<Recorded>>>) {

@@ -54,9 +54,6 @@ pub(crate) fn proxy(
         Upstream::Stdio(words) => command.arg("--").args(*words),
         Upstream::Http(url) | Upstream::Sse(url) => command.args(["--upstream", url]),
     };
-    if let Upstream::Sse(_) = upstream {
-        command.env("TIDEGATE__UPSTREAMS__DEFAULT__HTTP__TRANSPORT", "sse");
-    }
     // Clients of HTTP+SSE as well, below the same path.
     command.env("TIDEGATE__ROUTES", "[{ match: { path: /mcp }, upstream: default, sse: true }]");
     let label = format!("tidegate ({name})");

@@ -24,7 +24,7 @@
 //!
 //! The map: [`gateway`] starts and holds everything, `stop` takes it down in order, `stack` says
 //! which layer a call meets when, `rules` chooses routes and filters headers, `lower` turns the
-//! configuration into each part's parameters, `processes` is where children start, `observe` turns
+//! configuration into each part's parameters, `transport` finds out what an HTTP server speaks, `processes` is where children start, `observe` turns
 //! counters into metrics, `status` says how the proxy is.
 
 mod census;
@@ -36,6 +36,7 @@ mod rules;
 mod stack;
 mod status;
 mod stop;
+mod transport;
 
 pub use crate::{
     census::Census,

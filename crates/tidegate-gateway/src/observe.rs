@@ -42,6 +42,13 @@ fn feed(counted: &Counted, samples: &mut Samples) {
                 streams(name, endpoint, &stats, samples);
                 samples.counter(Counter::ReadsPaused, &[(Label::Upstream, name)], stats.pauses);
             }
+            Leaf::Either(either) => {
+                // They share their connections.
+                let endpoint = &*either.endpoint;
+                connections(name, endpoint, &either.http.stats(), samples);
+                resumption(name, endpoint, &either.http.resumption(), samples);
+                streams(name, endpoint, &either.sse.stats(), samples);
+            }
             Leaf::Stdio(stdio) => processes::feed(name, &stdio.stats(), samples),
         }
     }

@@ -13,6 +13,7 @@ use tower::{Layer as _, Service, ServiceExt as _, service_fn};
 use crate::{
     census::Census,
     rules::{Forward, HeaderPolicyLayer, ProgressLayer, TimeoutsLayer, by_path},
+    transport::Either,
 };
 
 /// An upstream's own end, kept beside the stacks to be counted and stopped.
@@ -22,6 +23,8 @@ pub(crate) enum Leaf {
     Http(HttpUpstream, Arc<str>),
     /// The same.
     Sse(SseUpstream, Arc<str>),
+    /// Whichever of them the server turns out to be.
+    Either(Either),
     Stdio(StdioUpstream),
 }
 
@@ -38,6 +41,8 @@ pub(crate) struct Route {
     /// `None` where clients see the upstream's event ids, if it has any.
     pub(crate) replay: Option<ReplayParams>,
     pub(crate) slow: Arc<SlowClients>,
+    /// The same where the upstream may turn out to speak HTTP+SSE.
+    pub(crate) replay_sse: Option<ReplayParams>,
 }
 
 /// What the layers of all routes share.
@@ -64,12 +69,21 @@ fn route(route: &Route, shared: &Shared<'_>) -> Upstream {
     let leaf = match &route.leaf {
         Leaf::Http(http, _) => {
             let http = http.clone();
-            leaf(route, shared, policy.layer(service_fn(move |call| http.answer(call))))
+            leaf(
+                route,
+                shared,
+                route.replay,
+                policy.layer(service_fn(move |call| http.answer(call))),
+            )
         }
-        Leaf::Sse(sse, _) => leaf(route, shared, policy.layer(sse.clone())),
+        Leaf::Sse(sse, _) => leaf(route, shared, route.replay, policy.layer(sse.clone())),
+        Leaf::Either(either) => either.upstream(
+            leaf(route, shared, route.replay, policy.layer(either.http_end())),
+            leaf(route, shared, route.replay_sse, policy.layer(either.sse_end())),
+        ),
         Leaf::Stdio(stdio) => {
             let stdio = stdio.clone();
-            leaf(route, shared, service_fn(move |call| stdio.answer(call)))
+            leaf(route, shared, route.replay, service_fn(move |call| stdio.answer(call)))
         }
     };
     // Sessions are resolved inside the count, so that calls with a dead session are counted too.
@@ -84,7 +98,12 @@ fn route(route: &Route, shared: &Shared<'_>) -> Upstream {
     Upstream::new(treated.map_response(move |reply: Reply| reply.read_by(&to_client)))
 }
 
-fn leaf<S>(route: &Route, shared: &Shared<'_>, upstream: S) -> Upstream
+fn leaf<S>(
+    route: &Route,
+    shared: &Shared<'_>,
+    replay: Option<ReplayParams>,
+    upstream: S,
+) -> Upstream
 where
     S: Service<Call, Response = Reply, Error = Error> + Clone + Send + Sync + 'static,
     S::Future: Send + 'static,
@@ -92,17 +111,17 @@ where
     let attempt = shared.telemetry.attempt_layer(&route.upstream, route.leaf.endpoint());
     let upstream = route.timeouts.layer(attempt.layer(upstream));
     match route.asks_for_progress {
-        true => replayed(route, shared, ProgressLayer::new().layer(upstream)),
-        false => replayed(route, shared, upstream),
+        true => replayed(shared, replay, ProgressLayer::new().layer(upstream)),
+        false => replayed(shared, replay, upstream),
     }
 }
 
-fn replayed<S>(route: &Route, shared: &Shared<'_>, upstream: S) -> Upstream
+fn replayed<S>(shared: &Shared<'_>, replay: Option<ReplayParams>, upstream: S) -> Upstream
 where
     S: Service<Call, Response = Reply, Error = Error> + Clone + Send + Sync + 'static,
     S::Future: Send + 'static,
 {
-    match route.replay {
+    match replay {
         // It needs the session, and what it goes on with when a client leaves is one attempt.
         Some(params) => Upstream::new(ReplayLayer::new(shared.logs, params).layer(upstream)),
         None => Upstream::new(upstream),
@@ -112,7 +131,7 @@ where
 impl Route {
     /// How long clients may be away from their streams.
     pub(crate) fn replay_window(&self) -> Option<Duration> {
-        self.replay.map(|params| params.limits.age)
+        self.replay.or(self.replay_sse).map(|params| params.limits.age)
     }
 }
 
@@ -121,6 +140,7 @@ impl Leaf {
     pub(crate) fn endpoint(&self) -> &str {
         match self {
             Self::Http(_, endpoint) | Self::Sse(_, endpoint) => endpoint,
+            Self::Either(either) => &either.endpoint,
             Self::Stdio(_) => "stdio",
         }
     }
@@ -133,6 +153,11 @@ impl Leaf {
                 census.in_flight += stats.in_flight;
                 count_connections(&stats.http, census);
             }
+            Self::Either(either) => {
+                // They share their connections.
+                count_connections(&either.http.stats(), census);
+                census.in_flight += either.sse.stats().in_flight;
+            }
             Self::Stdio(stdio) => census.in_flight += stdio.stats().in_flight,
         }
     }
@@ -142,6 +167,8 @@ impl Leaf {
         match self {
             Self::Http(http, _) => http.stop().await,
             Self::Sse(sse, _) => sse.stop().await,
+            // The first ends its streams, which the other one would wait for.
+            Self::Either(either) => tokio::join!(either.sse.stop(), either.http.stop()).0,
             Self::Stdio(stdio) => stdio.stop().await,
         }
     }

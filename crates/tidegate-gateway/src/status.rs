@@ -31,7 +31,11 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use crate::{census::Counted, stack::Leaf};
+use crate::{
+    census::Counted,
+    stack::Leaf,
+    transport::{Either, Spoken},
+};
 
 /// Knows where everything that can be told is. Clones are cheap.
 #[derive(Clone, Debug)]
@@ -82,6 +86,15 @@ impl Reporter {
                 let in_use = stats.http.calls.in_use + stats.http.streams.in_use;
                 json!({ "kind": "sse", "connections_in_use": in_use, "sessions": stats.streams })
             }
+            Leaf::Either(either) => {
+                let stats = either.http.stats();
+                let in_use = stats.calls.in_use + stats.streams.in_use;
+                json!({
+                    "kind": spoken(either),
+                    "connections_in_use": in_use,
+                    "sessions": either.sse.stats().streams,
+                })
+            }
             Leaf::Stdio(stdio) => {
                 let stats = stdio.stats();
                 let now = sharing_now(stdio);
@@ -114,6 +127,11 @@ impl Reporter {
             Leaf::Sse(sse, _) => {
                 let stats = sse.stats();
                 connections("sse", stats.in_flight, &stats.http)
+            }
+            Leaf::Either(either) => {
+                let stats = either.http.stats();
+                let in_flight = stats.calls.in_use + either.sse.stats().in_flight;
+                connections(spoken(either), in_flight, &stats)
             }
             Leaf::Stdio(stdio) => processes(stdio, self.sharing(name)),
         });
@@ -232,6 +250,14 @@ fn last_lines(words: &str) -> Vec<&str> {
     const LINES: usize = 5;
     let lines: Vec<&str> = words.lines().collect();
     lines.get(lines.len().saturating_sub(LINES)..).unwrap_or_default().to_vec()
+}
+
+/// What a server speaks, as far as that is known.
+fn spoken(either: &Either) -> &'static str {
+    match either.verdict.spoken(Instant::now()) {
+        Some(Spoken::Sse) => "sse",
+        Some(Spoken::Http) | None => "http",
+    }
 }
 
 /// An upstream over HTTP. Calls and long streams have a pool each.

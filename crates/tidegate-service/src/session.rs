@@ -71,6 +71,11 @@ impl Session {
         self.0.binding.get().and_then(|state| Arc::clone(state).downcast().ok())
     }
 
+    /// Whether the upstream's state is of this type.
+    pub fn is_bound_to<T: Any>(&self) -> bool {
+        self.0.binding.get().is_some_and(|state| (**state).is::<T>())
+    }
+
     /// Whether an upstream keeps state for this session.
     pub fn is_bound(&self) -> bool {
         self.0.binding.get().is_some()
@@ -143,6 +148,7 @@ mod tests {
         assert!(!session.bind(Arc::new(8_u32)), "the first binding stands");
         assert_eq!(session.binding::<u32>().as_deref(), Some(&7));
         assert!(session.binding::<u8>().is_none());
+        assert!(session.is_bound_to::<u32>() && !session.is_bound_to::<u8>());
         let other = session.clone();
         drop(session);
         assert!(weak.upgrade().is_some());

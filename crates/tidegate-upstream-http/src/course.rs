@@ -27,7 +27,7 @@ const CALLING_OFF: Duration = Duration::from_secs(5);
 
 /// What all clones of an upstream share.
 pub(crate) struct Core {
-    pub(crate) client: Client,
+    pub(crate) client: Arc<Client>,
     pub(crate) max_response: usize,
     /// How streams that break are taken up again, if they are.
     pub(crate) reconnect: Option<Reconnect>,

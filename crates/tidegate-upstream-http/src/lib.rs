@@ -38,6 +38,10 @@ mod session;
 mod timed;
 mod upstream;
 
-pub use tidegate_http_client::{Attempts, Http2, Params, Reconnect, SetupError, Stats};
+pub use tidegate_http_client::{Attempts, Client, Http2, Params, Reconnect, SetupError, Stats};
 
-pub use crate::{resume::Resumption, session::UpstreamSession, upstream::HttpUpstream};
+pub use crate::{
+    resume::Resumption,
+    session::UpstreamSession,
+    upstream::{HttpUpstream, is_foreign},
+};

@@ -1,6 +1,7 @@
 //! The service as others see it: set up, call, look at, stop.
 
 use std::{
+    error::Error as _,
     fmt,
     future::Future,
     pin::Pin,
@@ -8,7 +9,8 @@ use std::{
     task::{Context, Poll},
 };
 
-use tidegate_http_client::{Client, Params, SetupError, Stats};
+use http::StatusCode;
+use tidegate_http_client::{Client, Fault, Params, SetupError, Stats};
 use tidegate_service::{Call, Error, Reply, Tasks};
 use tower::Service;
 
@@ -36,7 +38,7 @@ impl HttpUpstream {
     ///
     /// Outside a tokio runtime.
     pub fn new(params: Params, tasks: Tasks) -> Result<Self, SetupError> {
-        let client = Client::new(&params, tasks.clone())?;
+        let client = Arc::new(Client::new(&params, tasks.clone())?);
         Ok(Self(Arc::new(Core {
             client,
             max_response: params.max_response,
@@ -55,6 +57,11 @@ impl HttpUpstream {
     /// Dropped, it closes the connection it was using; that is how a server hears of it.
     pub fn answer(&self, call: Call) -> impl Future<Output = Result<Reply, Error>> + Send + use<> {
         Core::answer(Arc::clone(&self.0), call)
+    }
+
+    /// Its connections, for whoever speaks another transport with the same server.
+    pub fn client(&self) -> &Arc<Client> {
+        &self.0.client
     }
 
     /// What the upstream has open and has done.
@@ -76,6 +83,18 @@ impl HttpUpstream {
     pub async fn stop(&self) {
         self.0.client.stop().await;
     }
+}
+
+/// Whether a request failed as it does at a URL where nobody takes MCP messages: with 400, 404 or
+/// 405, and not in the words of JSON-RPC.
+pub fn is_foreign(error: &Error) -> bool {
+    let fault = error.source().and_then(|source| source.downcast_ref());
+    matches!(
+        fault,
+        Some(Fault::Bare(
+            StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED
+        ))
+    )
 }
 
 impl Service<Call> for HttpUpstream {

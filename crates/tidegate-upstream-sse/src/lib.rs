@@ -41,6 +41,6 @@ mod stats;
 mod upstream;
 mod wire;
 
-pub use tidegate_http_client::{Http2, Params, SetupError};
+pub use tidegate_http_client::{Client, Http2, Params, SetupError};
 
 pub use crate::{stats::Stats, upstream::SseUpstream};

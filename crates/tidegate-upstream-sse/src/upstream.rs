@@ -33,7 +33,7 @@ pub struct SseUpstream(Arc<Core>);
 
 /// What all clones of an upstream share.
 pub(crate) struct Core {
-    pub(crate) client: Client,
+    pub(crate) client: Arc<Client>,
     /// Where streams are opened.
     pub(crate) url: Uri,
     pub(crate) counters: Arc<Counters>,
@@ -64,15 +64,49 @@ impl SseUpstream {
     ///
     /// Outside a tokio runtime.
     pub fn new(params: Params, tasks: Tasks) -> Result<Self, SetupError> {
-        Ok(Self(Arc::new(Core {
-            client: Client::new(&params, tasks.clone())?,
-            url: params.url,
+        let client = Arc::new(Client::new(&params, tasks.clone())?);
+        Ok(Self::over(client, &params, tasks))
+    }
+
+    /// The same over connections that somebody else has to the server.
+    pub fn over(client: Arc<Client>, params: &Params, tasks: Tasks) -> Self {
+        Self(Arc::new(Core {
+            client,
+            url: params.url.clone(),
             counters: Arc::default(),
             timeouts: params.timeouts,
             max_response: params.max_response,
             tasks,
             stopped: CancellationToken::new(),
-        })))
+        }))
+    }
+
+    /// Whether the session is one of this transport.
+    pub fn holds(&self, session: &Session) -> bool {
+        session.is_bound_to::<Wire>()
+    }
+
+    /// Answers a call where nobody knows yet that the server speaks this transport: modern callers,
+    /// to whom nothing is sent, hear of it only when the server has opened a stream.
+    ///
+    /// # Errors
+    ///
+    /// If no stream opens, one that says that nothing was sent.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, it closes the connection it was using.
+    pub async fn verified(self, call: Call) -> Result<Reply, Error> {
+        if call.cx.era == Era::Modern {
+            let headers = call.cx.headers.clone();
+            match Box::pin(opening::open(&self.0, headers, Wait::of(&call.cx))).await? {
+                Opened::Stream(inflow, _) => inflow.close(),
+                Opened::Refused(status, headers) => {
+                    return Ok(Reply { status, headers, body: Body::Empty });
+                }
+            }
+        }
+        self.0.serve(call).await
     }
 
     /// What the upstream has open and has done.

@@ -118,7 +118,7 @@ fn configuration(bench: &Bench, address: SocketAddr, ops: SocketAddr) -> String 
            own: {{ stdio: {{ command: {child:?}, stop_grace: 300ms, min_idle: {spares} }} }}\n  \
            common: {{ stdio: {{ command: {child:?}, stop_grace: 300ms, sharing: shared }} }}\n  \
            web: {{ http: {{ url: \"{web}\", pool_idle: 500ms }} }}\n  \
-           old: {{ http: {{ url: \"{old}\", transport: sse, pool_idle: 500ms }} }}\n\
+           old: {{ http: {{ url: \"{old}\", pool_idle: 500ms }} }}\n\
          routes:\n  \
            - {{ match: {{ path: /own }}, upstream: own, sse: true }}\n  \
            - {{ match: {{ path: /common }}, upstream: common, sse: true }}\n  \

@@ -139,6 +139,8 @@ pub enum Http2 {
 /// Which transport an HTTP server speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transport {
+    /// Whichever the server turns out to speak.
+    Auto,
     /// Streamable HTTP, since 2025-03-26.
     Http,
     /// HTTP+SSE of 2024-11-05.
@@ -171,7 +173,7 @@ pub struct HttpUpstream {
     /// Absolute `http` or `https` URL with a host, without credentials and fragment.
     pub url: Uri,
     /// What is spoken there; with [`Transport::Sse`] the URL is where streams are opened. Default
-    /// [`Transport::Http`].
+    /// [`Transport::Auto`].
     pub transport: Transport,
     /// How long calls may take.
     pub timeouts: CallTimeouts,

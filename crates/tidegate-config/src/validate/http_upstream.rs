@@ -58,7 +58,7 @@ pub(super) fn check(
             Mismatch::new("`http.url` is set too", "keep one of `url` and `http.url`"),
         ),
     };
-    let choices = [("http", Transport::Http), ("sse", Transport::Sse)];
+    let choices = [("auto", Transport::Auto), ("http", Transport::Http), ("sse", Transport::Sse)];
     let transport = section.choice("transport", raw.transport, "not a transport", &choices);
     let ca_pem = certificates(&section, raw.ca_file);
     let headers = headers(&section, raw.headers);

@@ -416,7 +416,7 @@ fn defaults() {
         config.upstreams["default"],
         Upstream::Http(HttpUpstream {
             url: "http://127.0.0.1:9/mcp".parse().unwrap(),
-            transport: Transport::Http,
+            transport: Transport::Auto,
             timeouts: timeouts(Some(2), Some(300), Some(300), Some(3600)),
             max_connections: 1024,
             max_waiting: 1024,

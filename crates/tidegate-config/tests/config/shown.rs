@@ -46,7 +46,7 @@ upstreams:
   search:
     url: http://127.0.0.1:9/mcp  # t.yaml:4
     http:
-      transport: http  # default
+      transport: auto  # default
       pool_idle: 60s  # default
       max_connection_age: off  # default
       max_connection_requests: off  # default

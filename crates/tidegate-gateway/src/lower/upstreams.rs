@@ -13,14 +13,16 @@ use tidegate_service::{
     slow::{Backlog, Policy, SlowClients, SlowParams},
 };
 use tidegate_session::{LogLimits, ReplayParams};
-use tidegate_upstream_http::{Http2, HttpUpstream, Reconnect};
+use tidegate_upstream_http::{Http2, HttpUpstream, Reconnect, SetupError};
 use tidegate_upstream_sse::SseUpstream;
 use tidegate_upstream_stdio::{Rlimits, Sharing, StdioUpstream};
+use tokio::time::Instant;
 
 use crate::{
     gateway::StartError,
     rules::{CallLimits, Forward, TimeoutsLayer},
     stack::{Leaf, Route},
+    transport::{Either, Verdict},
 };
 
 /// Sets every upstream up. None is contacted yet.
@@ -39,6 +41,7 @@ pub(crate) fn leaves(
                     let endpoint = http.url.authority().map_or("", |host| host.as_str());
                     let (params, tasks) = (http_params(&key, http), tasks.clone());
                     let leaf = match http.transport {
+                        Transport::Auto => either(params, endpoint, tasks).map(Leaf::Either),
                         Transport::Http => HttpUpstream::new(params, tasks)
                             .map(|upstream| Leaf::Http(upstream, endpoint.into())),
                         Transport::Sse => SseUpstream::new(params, tasks)
@@ -81,12 +84,16 @@ pub(crate) fn routes(
                 },
                 timeouts: timeouts_layer(route, config.upstreams.get(&route.upstream)),
                 asks_for_progress: route.progress == Progress::Always,
-                replay: replay_params(&route.replay, leaf),
                 slow: Arc::new(SlowClients::new(
                     route.path.as_str(),
                     slow_params(&route.slow_client),
                     backlog,
                 )),
+                replay: replay_params(&route.replay, has_ids(leaf)),
+                replay_sse: match leaf {
+                    Leaf::Either(_) => replay_params(&route.replay, false),
+                    Leaf::Http(..) | Leaf::Sse(..) | Leaf::Stdio(_) => None,
+                },
             })
         })
         .collect()
@@ -124,11 +131,32 @@ fn slow_params(slow: &SlowClient) -> SlowParams {
     }
 }
 
+/// A server whose transport is not known, over one set of connections.
+fn either(
+    params: tidegate_upstream_http::Params,
+    endpoint: &str,
+    tasks: Tasks,
+) -> Result<Either, SetupError> {
+    let http = HttpUpstream::new(params.clone(), tasks.clone())?;
+    let sse = SseUpstream::over(Arc::clone(http.client()), &params, tasks);
+    let verdict = Arc::new(Verdict::new(Instant::now()));
+    Ok(Either { http, sse, endpoint: endpoint.into(), verdict })
+}
+
+/// Whether streams of the server may have event ids of its own.
+const fn has_ids(leaf: &Leaf) -> bool {
+    match leaf {
+        Leaf::Http(..) | Leaf::Either(_) => true,
+        Leaf::Stdio(_) | Leaf::Sse(..) => false,
+    }
+}
+
 /// Who has no event ids of its own is given ours, unless the route says otherwise.
-fn replay_params(replay: &Replay, leaf: &Leaf) -> Option<ReplayParams> {
-    let is_wanted = match (replay.mode, leaf) {
-        (ReplayMode::On, _) | (ReplayMode::Auto, Leaf::Stdio(_) | Leaf::Sse(..)) => true,
-        (ReplayMode::Off, _) | (ReplayMode::Auto, Leaf::Http(..)) => false,
+fn replay_params(replay: &Replay, has_ids: bool) -> Option<ReplayParams> {
+    let is_wanted = match replay.mode {
+        ReplayMode::On => true,
+        ReplayMode::Off => false,
+        ReplayMode::Auto => !has_ids,
     };
     is_wanted.then_some(ReplayParams {
         limits: LogLimits {

@@ -134,7 +134,7 @@ fn bounds_of_a_url() {
             "t.yaml:12:14: upstreams.a.http.http2: not a use of HTTP/2; found `alway`",
             "did you mean always? write off, auto or always",
             "t.yaml:13:18: upstreams.a.http.transport: not a transport; found `ssl`",
-            "did you mean sse? write http or sse",
+            "did you mean sse? write auto, http or sse",
         ],
     );
 }
