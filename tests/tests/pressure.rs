@@ -1,6 +1,6 @@
 //! Clients that do not read: what waits for them, what becomes of it, and that nobody else waits
 //! with them.
-#![expect(clippy::indexing_slicing, clippy::unwrap_used, reason = "tests")]
+#![expect(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, reason = "tests")]
 
 use std::{
     sync::{
@@ -437,7 +437,7 @@ async fn an_http2_stream_that_is_not_taken_ends_and_the_connection_goes_on() {
         .unwrap();
     let mut running = JoinSet::new();
     running.spawn(async move { drop(connection.await) });
-    let start = async |id: &str| {
+    let start = async |upstream: &mut Scripted, id: &str| {
         let mut request = ::http::Request::builder().method("POST").uri("http://localhost/mcp");
         for (name, value) in modern_headers("tools/call", Some("x")) {
             request = request.header(name, value);
@@ -451,21 +451,17 @@ async fn an_http2_stream_that_is_not_taken_ends_and_the_connection_goes_on() {
         let mut requests = requests.clone().ready().await.unwrap();
         let (response, mut sending) = requests.send_request(request, false).unwrap();
         sending.send_data(Bytes::from(body), true).unwrap();
-        response
+        let mut exchange = upstream.next().await;
+        exchange.start_stream().await;
+        exchange.chunk(event(0)).await;
+        (response.await.unwrap().into_body(), exchange)
     };
-    let slow = start("1").await;
-    let mut slow_exchange = upstream.next().await;
-    slow_exchange.start_stream().await;
+    let (mut slow, mut slow_exchange) = start(&mut upstream, "1").await;
     for number in 0..10 {
         slow_exchange.chunk(event(number)).await;
     }
-    let mut slow = slow.await.unwrap().into_body();
     // The other one is read all the time, so that the connection is alive.
-    let live = start("2").await;
-    let mut exchange = upstream.next().await;
-    exchange.start_stream().await;
-    exchange.chunk(event(0)).await;
-    let mut live = live.await.unwrap().into_body();
+    let (mut live, mut exchange) = start(&mut upstream, "2").await;
     let mut taken = 0;
     let mut number = 1;
     while metric(&proxy, "slow_client_streams_ended_total", &["reason=\"stalled\""]).await == 0 {
