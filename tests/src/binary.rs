@@ -1,7 +1,7 @@
 //! The real program, as a process.
 
 use std::{
-    env,
+    env, fs,
     net::SocketAddr,
     path::{Path, PathBuf},
     process::{ExitStatus, Stdio},
@@ -104,6 +104,13 @@ impl Binary {
         self.child.id().expect("it runs")
     }
 
+    /// The most memory that it had at once, in bytes.
+    pub fn most_memory(&self) -> usize {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let most = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        most.trim().strip_suffix(" kB").unwrap().parse::<usize>().unwrap() << 10
+    }
+
     /// Sends it a signal, such as `TERM`.
     pub async fn signal(&self, name: &str) {
         let sent = Command::new("kill").args(["-s", name, &self.pid().to_string()]).status().await;
@@ -124,7 +131,12 @@ impl Binary {
     }
 
     /// Waits for its end and returns how it ended.
-    pub async fn exit(mut self) -> ExitStatus {
+    pub async fn exit(self) -> ExitStatus {
+        self.exit_with_log().await.0
+    }
+
+    /// The same, with what it logged that nobody waited for.
+    pub async fn exit_with_log(mut self) -> (ExitStatus, String) {
         // The pipes are read to their end, so that nothing blocks on them.
         let mut out = String::new();
         let log = async {
@@ -144,7 +156,7 @@ impl Binary {
         });
         let (status, log) = ended.await.expect("it ends in time");
         assert!(!log.contains("panicked"), "{log}");
-        status
+        (status, log)
     }
 }
 

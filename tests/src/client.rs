@@ -45,9 +45,14 @@ pub fn initialize(version: &str, capabilities: &str) -> String {
 impl Client {
     /// A client of the newest revision.
     pub fn modern(proxy: &Proxy) -> Self {
+        Self::modern_at(proxy, "/mcp")
+    }
+
+    /// A client of the newest revision, on another route.
+    pub fn modern_at(proxy: &Proxy, path: &str) -> Self {
         Self {
             address: proxy.address(),
-            path: "/mcp".to_owned(),
+            path: path.to_owned(),
             session: None,
             version: "2026-07-28".to_owned(),
         }

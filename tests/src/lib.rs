@@ -35,6 +35,7 @@ pub mod mark;
 mod metrics;
 mod old;
 mod old_server;
+pub mod parsers;
 mod proxy;
 mod recorder;
 mod script;
@@ -48,7 +49,7 @@ pub use crate::{
     metrics::Metrics,
     old::OldClient,
     old_server::OldServer,
-    proxy::{Proxy, config, http_upstream, modern_headers, stdio_upstream},
+    proxy::{Proxy, config, http_upstream, modern_headers, stdio_upstream, timeouts},
     recorder::{Recorded, Recorder},
     script::{Exchange, Scripted},
 };

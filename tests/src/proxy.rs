@@ -114,6 +114,12 @@ pub fn stdio_upstream(mode: &[&str], settings: &str) -> String {
     format!("upstreams: {{ it: {{ stdio: {{ command: [{command}]{settings} }} }} }}\n")
 }
 
+/// For the place of the last of an upstream's settings: what its calls' `timeouts` are, which stand
+/// beside `http` and `stdio`.
+pub fn timeouts(limits: &str) -> String {
+    format!(" }}, timeouts: {{ {limits}")
+}
+
 /// The configuration from the text of a file, as [`Proxy::start`] takes it.
 pub fn config(text: &str) -> Config {
     let file = config_file(text);

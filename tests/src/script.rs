@@ -66,6 +66,11 @@ impl Scripted {
         next.expect("a request in time").expect("a running server")
     }
 
+    /// The next request, whenever it comes.
+    pub async fn some_day(&mut self) -> Exchange {
+        self.exchanges.recv().await.expect("a running server")
+    }
+
     /// Whether a request has come that nobody has taken.
     pub fn has_request(&self) -> bool {
         !self.exchanges.is_empty()

@@ -1,15 +1,16 @@
 //! Sizes, counts and waits of clients (batteries B and C): each setting does what it says, and
 //! whoever goes over it costs nobody else anything.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use tidegate_tests::{
-    Client, Proxy, Recorder, Scripted,
+    Binary, Client, Proxy, Recorder, Scripted,
     client::{initialize, legacy, modern},
     http::{self, Connection, Response},
-    stdio_upstream,
+    http_upstream, stdio_upstream, timeouts,
 };
 use tokio::{
+    sync::Barrier,
     task::JoinSet,
     time::{Instant, sleep},
 };
@@ -199,6 +200,55 @@ async fn many_large_bodies_at_once_are_served_or_told_to_come_later() {
     assert_eq!(served + refused, 40, "{statuses:?}");
     assert!(served > 0);
     finish(proxy).await;
+}
+
+#[tokio::test]
+async fn two_hundred_of_the_largest_bodies_do_not_grow_the_program_beyond_the_budget() {
+    const CLIENTS: usize = 200;
+    const LIMIT: usize = 4 << 20;
+    const BUDGET: usize = 64 << 20;
+    let upstream = Recorder::start().await;
+    let settings = "limits: { max_body: 4MiB, body_budget: 64MiB }\nlog: { level: error }";
+    let binary = Binary::serve(&format!("{settings}\n{}", http_upstream(&upstream.url()))).await;
+    let address = binary.address();
+    // A notification, whose answer is small, so that what is measured is what came in.
+    let frame = r#"{"jsonrpc":"2.0","method":"notifications/x","params":{"pad":""}}"#;
+    let body: Arc<str> =
+        frame.replace("\"\"}", &format!("\"{}\"}}", "x".repeat(LIMIT - frame.len()))).into();
+    assert_eq!(body.len(), LIMIT);
+    // Nobody sends the end before everybody has sent the rest or was refused.
+    let all_sent = Arc::new(Barrier::new(CLIENTS));
+    let mut clients = JoinSet::new();
+    for _ in 0..CLIENTS {
+        let (body, all_sent) = (Arc::clone(&body), Arc::clone(&all_sent));
+        clients.spawn(async move {
+            let mut connection = Connection::open(address).await;
+            connection.send(&head(&format!("content-length: {LIMIT}\r\n"))).await;
+            let (most, end) = body.as_bytes().split_at(LIMIT - 1);
+            for piece in most.chunks(64 << 10) {
+                if !connection.send(piece).await {
+                    break;
+                }
+            }
+            all_sent.wait().await;
+            connection.send(end).await;
+            connection.response().await.status
+        });
+    }
+    let statuses = clients.join_all().await;
+    let count = |status| statuses.iter().filter(|each| **each == status).count();
+    let (served, refused) = (count(202), count(503));
+    assert_eq!(served + refused, CLIENTS, "{statuses:?}");
+    assert!(served > 0 && refused > 0, "{served} served, {refused} refused");
+    // The budget once in use, once as what glibc keeps of refused bodies, and the program itself.
+    // 800 MiB were sent.
+    let most = binary.most_memory();
+    assert!(most < 3 * BUDGET, "{} MiB", most >> 20);
+
+    assert_eq!(upstream.requests().len(), served);
+    assert_eq!(http::post(address, &[], &body).await.status, 202, "there is room again");
+    binary.signal("TERM").await;
+    assert!(binary.exit().await.success());
 }
 
 #[tokio::test]
@@ -483,8 +533,8 @@ async fn a_client_that_resets_leaves_nothing_behind() {
 
 #[tokio::test]
 async fn a_child_has_the_configured_limits() {
-    let settings = ", max_in_flight: 2, request_timeout: 600ms, max_line: 64KiB";
-    let proxy = Proxy::start(&stdio_upstream(&[], settings)).await;
+    let settings = format!(", max_in_flight: 2, max_line: 64KiB{}", timeouts("request: 600ms"));
+    let proxy = Proxy::start(&stdio_upstream(&[], &settings)).await;
     let client = Client::modern(&proxy);
     let mut hung = JoinSet::new();
     for _ in 0..2 {

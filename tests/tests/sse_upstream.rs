@@ -4,7 +4,7 @@ use serde_json::json;
 use tidegate_tests::{
     Client, Exchange, Metrics, OldClient, OldServer, Proxy, Scripted,
     client::{initialize, legacy, modern},
-    http, modern_headers,
+    http, modern_headers, timeouts,
 };
 
 const LEGACY: [&str; 3] = ["2025-03-26", "2025-06-18", "2025-11-25"];
@@ -157,9 +157,47 @@ async fn answers_that_nobody_waits_for_reach_nobody() {
         let code = &answer["error"]["code"];
         assert_eq!(code == -31008, name == "garbled", "{name} {answer}");
     }
-    let health = http::get(proxy.ops(), "/health", &[]).await.json();
-    assert_eq!(health["upstreams"]["it"]["stray_answers"], 3, "{health}");
+    let metrics = Metrics::scrape(proxy.ops()).await;
+    let stray = metrics.count("tidegate_sse_dropped_messages_total", &["cause=\"stray_answer\""]);
+    assert_eq!(stray, 3);
     drop(client);
+    finish(proxy, server).await;
+}
+
+#[tokio::test]
+async fn what_the_streams_carry_and_lose_is_in_the_metrics() {
+    let (proxy, server) = start().await;
+    let client = Client::legacy(&proxy, "2025-06-18").await;
+    let emit = |message: &str| {
+        let messages = (1..=300).map(|n| message.replace("{n}", &n.to_string()));
+        format!(r#"{{"messages":[{}]}}"#, messages.collect::<Vec<_>>().join(","))
+    };
+    // 256 notifications wait for a reader, and as many questions for an answer.
+    let note = r#"{"jsonrpc":"2.0","method":"notifications/x","params":{"n":{n}}}"#;
+    client.tool("1", "emit", &emit(note)).await;
+    let question = r#"{"jsonrpc":"2.0","id":{n},"method":"roots/list"}"#;
+    client.tool("2", "emit", &emit(question)).await;
+    client.tool("3", "twice", "{}").await;
+    assert_eq!(client.post(r#"{"jsonrpc":"2.0","id":"no","result":{}}"#).await.status, 202);
+    let (answer, metrics) = tokio::join!(client.tool("4", "echo", r#"{"delay_ms":500}"#), async {
+        proxy.until("a call", |census| census.in_flight == 1).await;
+        Metrics::scrape(proxy.ops()).await
+    });
+    assert_eq!(answer.message()["id"], 4);
+    let of_it = "upstream=\"it\"";
+    for (family, labels, count) in [
+        ("tidegate_sse_streams_open", &[of_it][..], 1),
+        ("tidegate_sse_requests_in_flight", &[of_it], 1),
+        ("tidegate_sse_dropped_messages_total", &[of_it, "cause=\"notification\""], 44),
+        ("tidegate_sse_dropped_messages_total", &[of_it, "cause=\"stray_answer\""], 1),
+        ("tidegate_sse_dropped_messages_total", &[of_it, "cause=\"stray_client_answer\""], 1),
+        ("tidegate_sse_asks_refused_total", &[of_it], 44),
+    ] {
+        assert_eq!(metrics.count(family, labels), count, "{family} {labels:?}");
+    }
+    client.delete().await;
+    proxy.until("no session", |census| census.sessions == 0 && census.leases == 0).await;
+    assert_eq!(Metrics::scrape(proxy.ops()).await.busy(), [""; 0]);
     finish(proxy, server).await;
 }
 
@@ -221,7 +259,7 @@ async fn a_message_that_the_server_refuses_is_an_error() {
 #[tokio::test]
 async fn a_server_that_says_nothing_is_given_up() {
     let server = OldServer::start().await;
-    let proxy = to(&server.url(), ", request_timeout: 300ms").await;
+    let proxy = to(&server.url(), &timeouts("request: 300ms")).await;
     let client = Client::legacy(&proxy, "2025-06-18").await;
     let answer = client.tool("1", "hang", "{}").await;
     assert_eq!((answer.status, answer.code()), (200, -31002), "{}", answer.text());
@@ -291,7 +329,7 @@ async fn messages_go_where_the_stream_came_from_and_nowhere_else() {
 #[tokio::test]
 async fn a_server_that_opens_no_stream_is_an_error_before_anything_was_sent() {
     let mut server = Scripted::start().await;
-    let proxy = to(&server.url(), ", request_timeout: 300ms").await;
+    let proxy = to(&server.url(), &timeouts("request: 300ms")).await;
     let hello = initialize("2025-06-18", "{}");
     let check = async |kind: &str, answer: http::Response| {
         assert_eq!(answer.status, 200, "{kind}");

@@ -9,7 +9,7 @@ use tidegate_tests::{
     Client, Events, Exchange, Proxy, Scripted,
     client::{initialize, legacy},
     http::{self, Connection},
-    stdio_upstream,
+    stdio_upstream, timeouts,
 };
 use tokio::time::{Instant, sleep, timeout};
 
@@ -162,7 +162,7 @@ async fn a_json_answer_that_breaks_off_is_an_error_and_not_half_a_body() {
 #[tokio::test]
 async fn silence_of_the_upstream_ends_at_its_deadline_and_says_so() {
     let (proxy, mut upstream, [newer, older]) =
-        start(", request_timeout: 300ms, idle_timeout: 300ms").await;
+        start(&timeouts("request: 300ms, idle: 300ms")).await;
     for (client, status) in [(&newer, 504), (&older, 200)] {
         let began = Instant::now();
         let (answer, mut exchange) =
@@ -170,6 +170,10 @@ async fn silence_of_the_upstream_ends_at_its_deadline_and_says_so() {
         assert_eq!((answer.status, answer.code()), (status, -31002), "{}", answer.text());
         assert!(began.elapsed() >= Duration::from_millis(280));
         exchange.closed().await;
+        let is_legacy = status == 200;
+        if is_legacy {
+            called_off(&mut upstream).await;
+        }
         // In the middle of a stream the deadline starts anew with each event.
         let (mut events, mut exchange) = relayed(&proxy, &mut upstream, client).await;
         for _ in 0..3 {
@@ -181,8 +185,22 @@ async fn silence_of_the_upstream_ends_at_its_deadline_and_says_so() {
         assert_eq!(last["error"]["code"], -31002, "{last}");
         assert_eq!(events.rest().await, (Vec::new(), true));
         exchange.closed().await;
+        if is_legacy {
+            called_off(&mut upstream).await;
+        }
     }
     finish(proxy, upstream).await;
+}
+
+/// A legacy server is told that nobody waits any more.
+async fn called_off(upstream: &mut Scripted) {
+    let exchange = upstream.next().await;
+    let body = String::from_utf8_lossy(&exchange.request.body).into_owned();
+    assert!(
+        body.contains("notifications/cancelled") && body.contains(r#""requestId":1,"#),
+        "{body}"
+    );
+    exchange.status("202 Accepted").await;
 }
 
 #[tokio::test]
@@ -488,7 +506,7 @@ async fn a_subscription_hears_what_is_tagged_for_it_until_it_ends() {
 async fn a_client_that_does_not_read_holds_up_nobody() {
     let text = format!(
         "timeouts: {{ write_stall: 500ms }}\n{}",
-        stdio_upstream(&[], ", request_timeout: 5s")
+        stdio_upstream(&[], &timeouts("request: 5s, idle: 5s"))
     );
     let proxy = Proxy::start(&text).await;
     let client = Client::legacy(&proxy, "2025-11-25").await;

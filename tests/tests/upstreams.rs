@@ -10,7 +10,7 @@ use tidegate_tests::{
     Client, Events, Proxy, Scripted,
     client::{initialize, legacy, modern},
     http::{self, Connection},
-    modern_headers, stdio_upstream,
+    modern_headers, stdio_upstream, timeouts,
 };
 use tokio::{
     net::TcpListener,
@@ -207,7 +207,7 @@ async fn an_upstream_that_does_not_accept_is_given_up_at_the_deadline() {
         waiting.spawn(async move { tokio::net::TcpStream::connect(address).await });
     }
     sleep(Duration::from_millis(100)).await;
-    let proxy = over_http(&format!("http://{address}/mcp"), ", connect_timeout: 400ms").await;
+    let proxy = over_http(&format!("http://{address}/mcp"), &timeouts("connect: 400ms")).await;
     let began = Instant::now();
     let answer = Client::modern(&proxy).tool("1", "x", "{}").await;
     assert_eq!((answer.status, answer.code()), (504, -31002), "{}", answer.text());
@@ -474,7 +474,7 @@ async fn ending_a_session_ends_its_calls() {
 
 #[tokio::test]
 async fn a_process_that_stops_reading_holds_up_only_its_own_calls() {
-    let text = stdio_upstream(&[], ", request_timeout: 3s");
+    let text = stdio_upstream(&[], &timeouts("request: 3s"));
     let proxy = Proxy::start(&text).await;
     let (stuck, free) =
         (Client::legacy(&proxy, "2025-11-25").await, Client::legacy(&proxy, "2025-11-25").await);

@@ -10,6 +10,7 @@ mod churn;
 mod http;
 mod judge;
 mod memcheck;
+mod old;
 mod proxy;
 mod self_test;
 mod sight;
@@ -24,7 +25,7 @@ use serde_json::json;
 
 use crate::place::Place;
 use crate::process::{run_logged, tail};
-use crate::servers::{Demo, Endpoint};
+use crate::servers::{self, Demo, Endpoint, Upstream};
 use crate::table;
 use churn::{Churn, Dice};
 use judge::Rule;
@@ -112,7 +113,7 @@ struct Outcome {
 /// True when nothing leaks.
 pub(crate) fn run(place: &Place, options: &Options) -> anyhow::Result<bool> {
     let start = Instant::now();
-    let (bench, web) = prepare(place, options)?;
+    let (bench, [web, old]) = prepare(place, options)?;
     let findings = if options.self_test {
         let problems = self_test::run(place, &bench)?;
         for problem in &problems {
@@ -136,12 +137,15 @@ pub(crate) fn run(place: &Place, options: &Options) -> anyhow::Result<bool> {
         println!("leak-check: {verdict} ({} s)", start.elapsed().as_secs());
         outcome.findings
     };
+    // It is a client of the other one.
+    old.stop()?;
     web.stop()?;
     Ok(findings.is_empty())
 }
 
-/// Builds what is missing and starts the server that stands behind the proxy.
-fn prepare(place: &Place, options: &Options) -> anyhow::Result<(Bench, Endpoint)> {
+/// Builds what is missing and starts the servers that stand behind the proxy: over HTTP, and over
+/// HTTP+SSE, which is the same one behind a proxy of its own.
+fn prepare(place: &Place, options: &Options) -> anyhow::Result<(Bench, [Endpoint; 2])> {
     let profile = if options.release { "release" } else { "debug" };
     let mut cargo = place.cargo();
     cargo.args(["build", "--package", "tidegate-testkit", "--bins"]);
@@ -156,8 +160,10 @@ fn prepare(place: &Place, options: &Options) -> anyhow::Result<(Bench, Endpoint)
     ensure!(ended.success(), "cannot build\n{}", tail(&log, 40));
     let binary = options.binary.clone().unwrap_or_else(|| place.binary(options.release));
     let web = Demo::Whole.over_http(place, &binary)?;
+    let front = servers::proxy(place, &binary, "old", &Upstream::Http(&web.url))?;
     let child = proxy::scripted(place, profile);
-    Ok((Bench { binary, child, spares: 1, web: web.url.clone() }, web))
+    let (at, old) = (web.url.clone(), format!("{}/sse", front.url));
+    Ok((Bench { binary, child, spares: 1, web: at, old }, [web, front]))
 }
 
 fn check(
@@ -233,11 +239,26 @@ fn report(outcome: &Outcome) {
     }
     print!("\n{}", table::render(&head, &rows));
     if let Some(runs) = &outcome.memory {
-        let head = ["valgrind", "definite", "indirect", "possible", "reachable", "open files", "s"];
+        let head = [
+            "valgrind",
+            "definite",
+            "indirect",
+            "possible",
+            "reachable",
+            "suppressed",
+            "open files",
+            "s",
+        ];
         let rows = runs.iter().map(|run| {
             let memory = &run.memory;
-            let numbers =
-                [memory.definite, memory.indirect, memory.possible, memory.reachable, memory.files];
+            let numbers = [
+                memory.definite,
+                memory.indirect,
+                memory.possible,
+                memory.reachable,
+                memory.suppressed,
+                memory.files,
+            ];
             let mut row = vec![format!("{} visits", run.visits)];
             row.extend(numbers.iter().map(ToString::to_string));
             row.push(run.seconds.to_string());
@@ -257,6 +278,7 @@ fn as_json(outcome: &Outcome, seed: u64) -> serde_json::Value {
             let memory = &run.memory;
             json!({"visits": run.visits, "definite": memory.definite, "indirect": memory.indirect,
                 "possible": memory.possible, "reachable": memory.reachable,
+                "suppressed": memory.suppressed, "records": memory.records,
                 "open_files": memory.files, "status": memory.status, "seconds": run.seconds})
         };
         runs.iter().map(run).collect::<Vec<_>>()

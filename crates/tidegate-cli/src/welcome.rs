@@ -82,9 +82,12 @@ fn url(address: SocketAddr, path: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::{collections::BTreeMap, time::Duration};
 
-    use tidegate_config::{Forward, Replay, ReplayMode, Route, SsePaths};
+    use tidegate_config::{
+        CallTimeouts, Forward, Progress, Replay, ReplayMode, Route, SlowClient, SlowPolicy,
+        SsePaths,
+    };
 
     use super::{Serving, text, url};
 
@@ -102,12 +105,20 @@ mod tests {
             upstream: "default".to_owned(),
             sse: Some(SsePaths { path: "/mcp/sse".to_owned(), messages: "/mcp/m".to_owned() }),
             forward: Forward::default(),
+            timeouts: CallTimeouts { connect: None, request: None, idle: None, total: None },
+            tools: BTreeMap::new(),
+            progress: Progress::Client,
             replay: Replay {
                 mode: ReplayMode::Off,
                 window: Duration::from_secs(1),
                 max_events: 1,
                 max_bytes: 1,
                 prime_after: Duration::ZERO,
+            },
+            slow_client: SlowClient {
+                policy: SlowPolicy::Pause,
+                buffer: 1,
+                after: Duration::from_secs(1),
             },
         }];
         let addresses = ["127.0.0.1:8080".parse().unwrap()];

@@ -59,9 +59,9 @@ pub use crate::{
     layer::Flags,
     load::{Loaded, load, load_in, state_dir, state_dir_in},
     model::{
-        Config, Forward, Http2, HttpUpstream, Limits, Listener, Log, LogFormat, Ops, Processes,
-        Reconnect, Replay, ReplayMode, Rlimits, Route, Security, Sharing, SlowClient, SlowPolicy,
-        SsePaths, StdioUpstream, Timeouts, Transport, Upstream,
+        CallTimeouts, Config, Forward, Http2, HttpUpstream, Limits, Listener, Log, LogFormat, Ops,
+        Processes, Progress, Reconnect, Replay, ReplayMode, Rlimits, Route, Security, Sharing,
+        SlowClient, SlowPolicy, SsePaths, StdioUpstream, Timeouts, Transport, Upstream,
     },
     problem::{Place, Position, Problem, Report},
     secret::Secret,

@@ -10,7 +10,8 @@ mod upstream;
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 
 pub use upstream::{
-    Http2, HttpUpstream, Processes, Reconnect, Rlimits, Sharing, StdioUpstream, Transport, Upstream,
+    CallTimeouts, Http2, HttpUpstream, Processes, Reconnect, Rlimits, Sharing, StdioUpstream,
+    Transport, Upstream,
 };
 
 /// Everything a gateway needs to start.
@@ -102,6 +103,9 @@ pub struct Timeouts {
     pub keep_alive: Duration,
     /// How long a client may refuse to take bytes of an answer. Default 60 s.
     pub write_stall: Duration,
+    /// How long a client hears nothing before a comment tells it and all between that the proxy is
+    /// still there. Default 15 s.
+    pub heartbeat: Duration,
     /// A legacy session without any traffic. Default 30 min.
     pub session_idle: Duration,
     /// How long calls in flight may finish after a stop was asked for; may be zero. Default 10 s.
@@ -130,6 +134,12 @@ pub struct Route {
     pub sse: Option<SsePaths>,
     /// Which credentials of the client go on to the upstream.
     pub forward: Forward,
+    /// How long calls may take. What the file leaves out is as the upstream has it.
+    pub timeouts: CallTimeouts,
+    /// The same for calls of these tools. What the file leaves out is as the route has it.
+    pub tools: BTreeMap<String, CallTimeouts>,
+    /// Whether the server is asked for progress that no client asked for.
+    pub progress: Progress,
     /// What is kept for clients that lose a stream.
     pub replay: Replay,
     /// What is done about clients that do not read.
@@ -174,6 +184,16 @@ pub struct Replay {
     /// How long an answer may take before a client of 2025-11-25 is given an event id to come back
     /// with; may be zero. Default 1 s.
     pub prime_after: Duration,
+}
+
+/// Who asks a server for progress.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// Clients, if they want it.
+    Client,
+    /// The proxy too, where the client did not: a server that goes on then shows it, which extends
+    /// [`CallTimeouts::idle`].
+    Always,
 }
 
 /// Who makes event ids.

@@ -68,6 +68,7 @@ pub(crate) struct RawTimeouts {
     pub(crate) body_idle: Field<Span>,
     pub(crate) keep_alive: Field<Span>,
     pub(crate) write_stall: Field<Span>,
+    pub(crate) heartbeat: Field<Span>,
     pub(crate) session_idle: Field<Span>,
     pub(crate) drain: Field<Span>,
 }
@@ -87,6 +88,17 @@ pub(crate) struct RawUpstream {
     pub(crate) stdio: Field<RawStdio>,
     pub(crate) http: Field<RawHttp>,
     pub(crate) url: Field<Text>,
+    pub(crate) timeouts: Field<RawCallTimeouts>,
+}
+
+/// Of an upstream, a route or a tool; the last two leave out what they do not change.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct RawCallTimeouts {
+    pub(crate) connect: Field<Span>,
+    pub(crate) request: Field<Option<Span>>,
+    pub(crate) idle: Field<Option<Span>>,
+    pub(crate) total: Field<Option<Span>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -115,7 +127,6 @@ pub(crate) struct RawStdio {
     pub(crate) stop_grace: Field<Span>,
     pub(crate) max_line: Field<Size>,
     pub(crate) max_in_flight: Field<Count>,
-    pub(crate) request_timeout: Field<Span>,
 }
 
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
@@ -132,15 +143,13 @@ pub(crate) struct RawRlimits {
 pub(crate) struct RawHttp {
     pub(crate) url: Field<Text>,
     pub(crate) transport: Field<Text>,
-    pub(crate) connect_timeout: Field<Span>,
-    pub(crate) request_timeout: Field<Span>,
-    pub(crate) idle_timeout: Field<Span>,
     pub(crate) max_connections: Field<Count>,
     pub(crate) max_waiting: Field<Count>,
     pub(crate) acquire_timeout: Field<Span>,
     pub(crate) min_idle_connections: Field<Count>,
     pub(crate) http2: Field<Text>,
     pub(crate) reconnect: Field<Text>,
+    pub(crate) reconnect_stall: Field<Span>,
     pub(crate) reconnect_attempts: Field<Count>,
     pub(crate) reconnect_base: Field<Span>,
     pub(crate) reconnect_max: Field<Span>,
@@ -163,6 +172,9 @@ pub(crate) struct RawRoute {
     pub(crate) upstream: Field<Text>,
     pub(crate) sse: Field<Option<RawSse>>,
     pub(crate) forward: Field<RawForward>,
+    pub(crate) timeouts: Field<RawCallTimeouts>,
+    pub(crate) progress: Field<Text>,
+    pub(crate) tools: Field<Named<RawTool>>,
     pub(crate) replay: Field<Text>,
     pub(crate) replay_window: Field<Span>,
     pub(crate) replay_max_events: Field<Count>,
@@ -171,6 +183,12 @@ pub(crate) struct RawRoute {
     pub(crate) slow_client: Field<Text>,
     pub(crate) slow_client_buffer: Field<Size>,
     pub(crate) slow_client_after: Field<Span>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct RawTool {
+    pub(crate) timeouts: Field<RawCallTimeouts>,
 }
 
 /// `true` stands for the default paths, `false` for `off`.
@@ -201,14 +219,24 @@ pub(crate) struct RawLog {
     pub(crate) format: Field<Text>,
 }
 
+/// The full key of what had this name in the file of an earlier release.
+pub(crate) fn renamed(name: &str) -> Option<&'static str> {
+    match name {
+        "connect_timeout" => Some("upstreams.NAME.timeouts.connect"),
+        "request_timeout" => Some("upstreams.NAME.timeouts.request"),
+        "idle_timeout" => Some("upstreams.NAME.timeouts.idle"),
+        _ => None,
+    }
+}
+
 /// The full key of a name that stands in the wrong section; the first where there are several.
 pub(crate) fn home_of(name: &str) -> Option<String> {
-    const HOMES: [(&str, &[&str]); 22] = [
+    const HOMES: [(&str, &[&str]); 24] = [
         ("limits", &["max_body", "max_header_bytes", "max_header_value", "max_headers"]),
         ("limits", &["max_uri", "body_budget", "max_sessions", "max_depth", "max_batch"]),
         ("limits", &["replay_budget", "slow_client_budget"]),
         ("timeouts", &["first_byte", "headers", "body_idle", "keep_alive", "write_stall"]),
-        ("timeouts", &["session_idle", "drain"]),
+        ("timeouts", &["session_idle", "drain", "heartbeat"]),
         ("security", &["allowed_hosts", "allowed_origins"]),
         ("upstreams.NAME.stdio", &["command", "env", "clear_env", "inherit_env", "cwd"]),
         ("upstreams.NAME.stdio", &["start_timeout", "stop_grace", "max_line", "max_in_flight"]),
@@ -217,7 +245,9 @@ pub(crate) fn home_of(name: &str) -> Option<String> {
         ("upstreams.NAME.stdio", &["start_attempts", "down_for"]),
         ("upstreams.NAME.stdio", &["max_waiting", "acquire_timeout"]),
         ("upstreams.NAME.stdio.rlimits", &["nofile", "as", "cpu"]),
-        ("upstreams.NAME.http", &["url", "connect_timeout", "request_timeout", "idle_timeout"]),
+        ("upstreams.NAME.timeouts", &["connect", "request", "idle", "total"]),
+        ("upstreams.NAME.http", &["url", "reconnect_stall"]),
+        ("routes[0]", &["progress", "tools"]),
         ("upstreams.NAME.http", &["pool_idle", "max_response", "ca_file", "max_connections"]),
         (
             "upstreams.NAME.http",

@@ -5,6 +5,7 @@
 
 mod account;
 mod address;
+mod call_timeouts;
 mod http_upstream;
 mod limits;
 mod log;
@@ -41,7 +42,7 @@ pub(crate) fn config(context: &Context<'_>, raw: RawConfig) -> Option<Config> {
     let timeouts = limits::timeouts(context, raw.timeouts);
     let security = address::security(context, raw.security);
     let (names, upstreams) = upstream::upstreams(context, raw.upstreams);
-    let routes = route::routes(context, raw.routes, &names);
+    let routes = route::routes(context, raw.routes, names.as_deref(), upstreams.as_ref());
     if let (Some(limits), Some(routes)) = (&limits, &routes) {
         route::fit_into_budgets(context, routes, limits);
     }

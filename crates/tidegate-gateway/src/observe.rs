@@ -39,6 +39,7 @@ fn feed(counted: &Counted, samples: &mut Samples) {
             Leaf::Sse(sse, endpoint) => {
                 let stats = sse.stats();
                 connections(name, endpoint, &stats.http, samples);
+                streams(name, endpoint, &stats, samples);
                 samples.counter(Counter::ReadsPaused, &[(Label::Upstream, name)], stats.pauses);
             }
             Leaf::Stdio(stdio) => processes::feed(name, &stdio.stats(), samples),
@@ -155,5 +156,27 @@ fn resumption(
         let [upstream, endpoint] = labels;
         let labels = [upstream, endpoint, (Label::Outcome, outcome)];
         samples.counter(Counter::HttpReconnects, &labels, count);
+    }
+}
+
+/// The streams of an HTTP+SSE server, and what is lost there.
+fn streams(
+    name: &str,
+    endpoint: &str,
+    stats: &tidegate_upstream_sse::Stats,
+    samples: &mut Samples,
+) {
+    let labels = [(Label::Upstream, name), (Label::Endpoint, endpoint)];
+    samples.gauge(Gauge::SseStreamsOpen, &labels, stats.streams);
+    samples.gauge(Gauge::SseInFlight, &labels, stats.in_flight);
+    samples.counter(Counter::SseAsksRefused, &labels, stats.asks_refused);
+    for (cause, count) in [
+        ("stray_answer", stats.stray_answers),
+        ("stray_client_answer", stats.stray_client_answers),
+        ("notification", stats.notifications_dropped),
+    ] {
+        let [upstream, endpoint] = labels;
+        let labels = [upstream, endpoint, (Label::Cause, cause)];
+        samples.counter(Counter::SseDroppedMessages, &labels, count);
     }
 }

@@ -12,7 +12,7 @@ use tower::{Layer as _, Service, ServiceExt as _, service_fn};
 
 use crate::{
     census::Census,
-    rules::{Forward, HeaderPolicyLayer, by_path},
+    rules::{Forward, HeaderPolicyLayer, ProgressLayer, TimeoutsLayer, by_path},
 };
 
 /// An upstream's own end, kept beside the stacks to be counted and stopped.
@@ -32,6 +32,9 @@ pub(crate) struct Route {
     pub(crate) upstream: Arc<str>,
     pub(crate) leaf: Leaf,
     pub(crate) forward: Forward,
+    pub(crate) timeouts: TimeoutsLayer,
+    /// The proxy asks for progress that no client asked for.
+    pub(crate) asks_for_progress: bool,
     /// `None` where clients see the upstream's event ids, if it has any.
     pub(crate) replay: Option<ReplayParams>,
     pub(crate) slow: Arc<SlowClients>,
@@ -55,12 +58,15 @@ pub(crate) fn edge(routes: Vec<Route>, shared: &Shared<'_>) -> Upstream {
 }
 
 fn route(route: &Route, shared: &Shared<'_>) -> Upstream {
+    // The last thing before an upstream that headers can reach: whatever layers before it read or
+    // set, nothing but what it lets pass leaves the process.
+    let policy = HeaderPolicyLayer(route.forward);
     let leaf = match &route.leaf {
         Leaf::Http(http, _) => {
             let http = http.clone();
-            leaf(route, shared, service_fn(move |call| http.answer(call)))
+            leaf(route, shared, policy.layer(service_fn(move |call| http.answer(call))))
         }
-        Leaf::Sse(sse, _) => leaf(route, shared, sse.clone()),
+        Leaf::Sse(sse, _) => leaf(route, shared, policy.layer(sse.clone())),
         Leaf::Stdio(stdio) => {
             let stdio = stdio.clone();
             leaf(route, shared, service_fn(move |call| stdio.answer(call)))
@@ -83,11 +89,19 @@ where
     S: Service<Call, Response = Reply, Error = Error> + Clone + Send + Sync + 'static,
     S::Future: Send + 'static,
 {
-    // The header policy is the last thing before the upstream: whatever layers before it read or
-    // set, nothing but what it lets pass leaves the process.
-    let policy = HeaderPolicyLayer(route.forward);
     let attempt = shared.telemetry.attempt_layer(&route.upstream, route.leaf.endpoint());
-    let upstream = policy.layer(attempt.layer(upstream));
+    let upstream = route.timeouts.layer(attempt.layer(upstream));
+    match route.asks_for_progress {
+        true => replayed(route, shared, ProgressLayer::new().layer(upstream)),
+        false => replayed(route, shared, upstream),
+    }
+}
+
+fn replayed<S>(route: &Route, shared: &Shared<'_>, upstream: S) -> Upstream
+where
+    S: Service<Call, Response = Reply, Error = Error> + Clone + Send + Sync + 'static,
+    S::Future: Send + 'static,
+{
     match route.replay {
         // It needs the session, and what it goes on with when a client leaves is one attempt.
         Some(params) => Upstream::new(ReplayLayer::new(shared.logs, params).layer(upstream)),

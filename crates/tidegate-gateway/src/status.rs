@@ -80,15 +80,7 @@ impl Reporter {
             Leaf::Sse(sse, _) => {
                 let stats = sse.stats();
                 let in_use = stats.http.calls.in_use + stats.http.streams.in_use;
-                json!({
-                    "kind": "sse",
-                    "connections_in_use": in_use,
-                    "sessions": stats.streams,
-                    "stray_answers": stats.stray_answers,
-                    "stray_client_answers": stats.stray_client_answers,
-                    "notifications_dropped": stats.notifications_dropped,
-                    "requests_refused": stats.asks_refused,
-                })
+                json!({ "kind": "sse", "connections_in_use": in_use, "sessions": stats.streams })
             }
             Leaf::Stdio(stdio) => {
                 let stats = stdio.stats();

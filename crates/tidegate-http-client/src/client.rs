@@ -5,7 +5,7 @@ use std::{fmt, num::NonZeroU32, sync::Arc, time::Duration};
 use http::{Response, response};
 use hyper::body::Incoming;
 use tidegate_pool::{Lease, Pool, Reason};
-use tidegate_service::{OnError, Tasks};
+use tidegate_service::{Cx, OnError, Tasks, Timeouts};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -31,8 +31,7 @@ pub struct Client {
     /// Connections for streams without an end, so that they cannot starve calls.
     streams: Pool<Box<Link>>,
     counters: Arc<Counters>,
-    request_timeout: Duration,
-    idle_timeout: Duration,
+    timeouts: Timeouts,
     stopped: CancellationToken,
 }
 
@@ -43,8 +42,24 @@ pub struct Errand {
     pub request: Option<Outgoing>,
     /// By which kind of connection.
     pub lane: Lane,
-    /// The end of the caller's patience.
-    pub cap: Option<Instant>,
+    /// The caller's patience.
+    pub wait: Wait,
+}
+
+/// How long a caller waits.
+#[derive(Clone, Debug, Default)]
+pub struct Wait {
+    /// Until when at most, the response and all before it.
+    pub deadline: Option<Instant>,
+    /// For what how long, unless it is as the client's [`Params`] say.
+    pub timeouts: Option<Arc<Timeouts>>,
+}
+
+impl Wait {
+    /// That of a call.
+    pub fn of(cx: &Cx) -> Self {
+        Self { deadline: cx.deadline, timeouts: cx.timeouts.clone() }
+    }
 }
 
 impl Client {
@@ -89,8 +104,7 @@ impl Client {
             calls,
             streams,
             counters,
-            request_timeout: params.request_timeout,
-            idle_timeout: params.idle_timeout,
+            timeouts: params.timeouts,
             stopped,
         })
     }
@@ -129,6 +143,11 @@ impl Client {
         }
     }
 
+    /// How long a caller waits for what.
+    pub fn timeouts<'a>(&'a self, wait: &'a Wait) -> &'a Timeouts {
+        wait.timeouts.as_deref().unwrap_or(&self.timeouts)
+    }
+
     /// Sends a request exactly once and waits for the head of its response.
     ///
     /// A kept connection that turns out to be closed before anything was written is replaced by a
@@ -145,36 +164,37 @@ impl Client {
         let (lease, response) = self.deliver(errand).await?;
         let (head, body) = response.into_parts();
         let idle = match errand.lane {
-            Lane::Calls => Some(self.idle_timeout),
+            Lane::Calls => self.timeouts(&errand.wait).idle,
             // It may be silent for as long as it likes.
             Lane::Streams => None,
         };
-        Ok((head, Exchange::new(lease, body, Limits { idle, cap: errand.cap })))
+        let limits = Limits { idle, deadline: errand.wait.deadline };
+        Ok((head, Exchange::new(lease, body, limits)))
     }
 
     async fn deliver(
         &self,
         errand: &mut Errand,
     ) -> Result<(Lease<Box<Link>>, Response<Incoming>), Fault> {
-        let lane = errand.lane;
+        let (lane, cap) = (errand.lane, errand.wait.deadline);
+        let Timeouts { connect, request: first, .. } = *self.timeouts(&errand.wait);
         let pool = match lane {
             Lane::Streams => &self.streams,
             Lane::Calls => &self.calls,
         };
-        let mut lease = pool.checkout_within(errand.cap).await.map_err(Fault::Busy)?;
+        let mut lease = pool.checkout_within(cap).await.map_err(Fault::Busy)?;
         let mut start = lease.taken_at();
-        if errand.cap.is_some_and(|cap| cap <= start) {
+        if cap.is_some_and(|cap| cap <= start) {
             return Err(Fault::TooLate);
         }
         if let Some(reason) = lease.item().and_then(|link| link.expired(start)) {
             lease.close(reason);
         }
         if lease.item().is_none() {
-            start = self.dial_into(lane, &mut lease, errand.cap).await?;
+            start = self.dial_into(lane, &mut lease, connect, cap).await?;
         }
         loop {
-            let deadline = start + self.request_timeout;
-            let deadline = errand.cap.map_or(deadline, |cap| cap.min(deadline));
+            let deadline = first.map(|limit| start + limit).into_iter().chain(cap).min();
             let (Some(link), Some(request)) = (lease.item(), errand.request.take()) else {
                 return Err(Fault::Unsent);
             };
@@ -184,13 +204,11 @@ impl Client {
                 Err(HeadError::Unsent(returned)) if !is_new => {
                     lease.close(Reason::Broken);
                     errand.request = Some(*returned);
-                    start = self.dial_into(lane, &mut lease, errand.cap).await?;
+                    start = self.dial_into(lane, &mut lease, connect, cap).await?;
                     continue;
                 }
                 Err(HeadError::Unsent(_)) => Fault::Unsent,
-                Err(HeadError::TimedOut) => {
-                    Fault::HeadTimeout(deadline.saturating_duration_since(start))
-                }
+                Err(HeadError::TimedOut) => Fault::HeadTimeout(start.elapsed()),
                 Err(HeadError::Failed(fault)) => fault,
             };
             lease.retire(Reason::Broken);
@@ -203,10 +221,11 @@ impl Client {
         &self,
         lane: Lane,
         lease: &mut Lease<Box<Link>>,
+        limit: Duration,
         cap: Option<Instant>,
     ) -> Result<Instant, Fault> {
         // Rare and large, so it does not ride along in the future of every call.
-        let link = Box::pin(self.dialer.dial(lane, cap)).await?;
+        let link = Box::pin(self.dialer.dial(lane, limit, cap)).await?;
         lease.fill(Box::new(link));
         Ok(Instant::now())
     }

@@ -41,7 +41,6 @@ pub(crate) struct Dialer {
     target: Target,
     tls: Option<TlsConnector>,
     http2: Http2Wish,
-    timeout: Duration,
     counters: Arc<Counters>,
     tasks: Tasks,
     /// When a shared connection takes no more calls. Its leases come and go.
@@ -87,7 +86,6 @@ impl Dialer {
             target,
             tls,
             http2,
-            timeout: params.connect_timeout,
             counters,
             tasks,
             expiry: Expiry { idle: None, lifetime: params.max_lifetime, uses: params.max_uses },
@@ -101,17 +99,25 @@ impl Dialer {
         &self.target
     }
 
-    /// Makes a connection, no later than `cap`.
+    /// Makes a connection within `limit` and no later than `cap`.
     ///
     /// # Cancel safety
     ///
     /// A dropped attempt leaves nothing open.
-    pub(crate) async fn dial(&self, lane: Lane, cap: Option<Instant>) -> Result<Link, Fault> {
+    pub(crate) async fn dial(
+        &self,
+        lane: Lane,
+        limit: Duration,
+        cap: Option<Instant>,
+    ) -> Result<Link, Fault> {
         let now = Instant::now();
-        let deadline = cap.map_or(now + self.timeout, |cap| cap.min(now + self.timeout));
+        let deadline = cap.map_or(now + limit, |cap| cap.min(now + limit));
         match time::timeout_at(deadline, self.connect(lane, deadline)).await {
+            // An address may have had a part of the time only.
+            Err(_) | Ok(Err(Fault::ConnectTimeout(_))) => {
+                Err(Fault::ConnectTimeout(deadline.saturating_duration_since(now)))
+            }
             Ok(outcome) => outcome,
-            Err(_elapsed) => Err(Fault::ConnectTimeout(deadline.saturating_duration_since(now))),
         }
     }
 
@@ -184,6 +190,7 @@ impl Dialer {
 
     /// Tries the server's addresses one after the other.
     async fn socket(&self, deadline: Instant) -> Result<TcpStream, Fault> {
+        let began = Instant::now();
         let addresses = self.resolve().await.map_err(Fault::Resolve)?;
         let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
         for (tried, address) in addresses.iter().enumerate() {
@@ -200,7 +207,7 @@ impl Dialer {
             }
         }
         match last.kind() {
-            io::ErrorKind::TimedOut => Err(Fault::ConnectTimeout(self.timeout)),
+            io::ErrorKind::TimedOut => Err(Fault::ConnectTimeout(began.elapsed())),
             _ => Err(Fault::Connect(last)),
         }
     }

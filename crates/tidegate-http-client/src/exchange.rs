@@ -36,7 +36,7 @@ pub struct Limits {
     /// The longest pause.
     pub idle: Option<Duration>,
     /// The end of all patience.
-    pub cap: Option<Instant>,
+    pub deadline: Option<Instant>,
 }
 
 impl std::fmt::Debug for Exchange {
@@ -50,11 +50,16 @@ impl Exchange {
         Self { lease, body, limits, waiting_since: None }
     }
 
-    /// The same, with no end to all patience.
+    /// The same, with somebody else who looks at the clock.
     #[must_use]
-    pub fn without_cap(mut self) -> Self {
-        self.limits.cap = None;
+    pub fn without_limits(mut self) -> Self {
+        self.limits = Limits { idle: None, deadline: None };
         self
+    }
+
+    /// From now on the body may pause this long at most.
+    pub const fn limit_pauses(&mut self, limit: Duration) {
+        self.limits.idle = Some(limit);
     }
 
     /// The next piece of the body; `None` is its proper end.
@@ -70,18 +75,18 @@ impl Exchange {
                 Some(Ok(Err(_trailers))) => (),
             }
         }
-        let Limits { idle, cap } = self.limits;
+        let Limits { idle, deadline } = self.limits;
         if self.waiting_since.is_none() {
             let now = Instant::now();
             self.waiting_since = Some(now);
             let pause = idle.map(|idle| now + idle);
-            link.timer().set(pause.into_iter().chain(cap).min());
+            link.timer().set(pause.into_iter().chain(deadline).min());
         }
         link.timer().poll_passed(cx).map(|()| {
-            let capped = cap.is_some_and(|cap| cap <= Instant::now());
+            let capped = deadline.is_some_and(|deadline| deadline <= Instant::now());
             Some(Err(match idle {
                 Some(idle) if !capped => Fault::IdleTimeout(idle),
-                _ => Fault::Deadline,
+                _ => Fault::Deadline(self.lease.taken_at().elapsed()),
             }))
         })
     }

@@ -37,8 +37,10 @@ pub enum Fault {
     HeadTimeout(Duration),
     #[error("the response paused for {0:?}")]
     IdleTimeout(Duration),
-    #[error("the caller's deadline passed during the response")]
-    Deadline,
+    #[error("no message of the answer within {0:?}")]
+    FirstTimeout(Duration),
+    #[error("the caller's deadline passed during the response, after {0:?}")]
+    Deadline(Duration),
     #[error("the connection broke before the response began")]
     Lost(#[source] Option<hyper::Error>),
     #[error("the response broke off")]
@@ -130,9 +132,11 @@ impl Fault {
             | Self::Unsent
             | Self::Refused(_) => (K::Unreachable, O::Upstream, R::NotSent),
             Self::ConnectTimeout(_) => (K::Timeout, O::Upstream, R::NotSent),
-            Self::HeadTimeout(_) | Self::IdleTimeout(_) | Self::Deadline | Self::GaveUp { .. } => {
-                (K::Timeout, O::Upstream, R::Never)
-            }
+            Self::HeadTimeout(_)
+            | Self::FirstTimeout(_)
+            | Self::IdleTimeout(_)
+            | Self::Deadline(_)
+            | Self::GaveUp { .. } => (K::Timeout, O::Upstream, R::Never),
             Self::Lost(_) | Self::Cut(_) | Self::CutEvent => (K::Died, O::Upstream, R::Never),
             Self::Bare(StatusCode::TOO_MANY_REQUESTS) => (K::Overloaded, O::Upstream, R::Never),
             Self::Bare(
@@ -181,9 +185,14 @@ impl Fault {
                 return format!("waited {waited:?} for the response to begin").into();
             }
             Self::IdleTimeout(waited) => {
-                return format!("waited {waited:?} for more of the response").into();
+                return format!("waited {waited:?} for more of the answer").into();
             }
-            Self::Deadline => "the deadline passed during the response",
+            Self::FirstTimeout(waited) => {
+                return format!("waited {waited:?} for the first message of the answer").into();
+            }
+            Self::Deadline(waited) => {
+                return format!("waited {waited:?} for the end of the answer").into();
+            }
             Self::Lost(_) => "the server closed the connection without an answer, outcome unknown",
             Self::Cut(_) => "the server broke off its answer, outcome unknown",
             Self::CutEvent => "the server ended the stream inside an event",

@@ -22,6 +22,7 @@ const MIN_PERIOD: Duration = Duration::from_millis(50);
 pub(crate) struct Links {
     dialer: Arc<Dialer>,
     upstream: Arc<str>,
+    connect_timeout: Duration,
 }
 
 impl Keeper for Links {
@@ -29,7 +30,7 @@ impl Keeper for Links {
     type Error = Fault;
 
     async fn make(&self) -> Result<Box<Link>, Fault> {
-        match self.dialer.dial(Lane::Calls, None).await {
+        match self.dialer.dial(Lane::Calls, self.connect_timeout, None).await {
             Ok(mut link) => {
                 link.set_aside();
                 Ok(Box::new(link))
@@ -63,7 +64,11 @@ pub(crate) fn look_after(
     let period = period(params);
     // Not the pools themselves: they and their connections go with the upstream.
     let [calls, streams] = pools.map(|pool| {
-        let links = Links { dialer: Arc::clone(dialer), upstream: Arc::clone(&params.name) };
+        let links = Links {
+            dialer: Arc::clone(dialer),
+            upstream: Arc::clone(&params.name),
+            connect_timeout: params.timeouts.connect,
+        };
         pool.maintain(links, period)
     });
     async move {

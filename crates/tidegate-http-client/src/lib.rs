@@ -6,22 +6,18 @@
 //! upstreams that use it do.
 //!
 //! ```
-//! use std::time::Duration;
 //! use http::Request;
-//! use tidegate_http_client::{Client, Errand, Fault, Lane, Params};
+//! use tidegate_http_client::{Client, Errand, Fault, Lane, Params, Wait};
 //! use tidegate_service::Tasks;
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let tasks = Tasks::default();
 //! // Nobody listens on the discard port here, and the caller hears that at once.
-//! let params = Params {
-//!     connect_timeout: Duration::from_secs(1),
-//!     ..Params::new("search", "http://127.0.0.1:9/mcp".parse()?)
-//! };
+//! let params = Params::new("search", "http://127.0.0.1:9/mcp".parse()?);
 //! let client = Client::new(&params, tasks.clone())?;
 //! let request = Request::get("/mcp").body(Default::default())?;
-//! let mut errand = Errand { request: Some(request), lane: Lane::Calls, cap: None };
+//! let mut errand = Errand { request: Some(request), lane: Lane::Calls, wait: Wait::default() };
 //! assert!(matches!(client.send(&mut errand).await, Err(Fault::Connect(_))));
 //!
 //! client.stop().await;
@@ -51,7 +47,7 @@ mod stats;
 mod timer;
 
 pub use crate::{
-    client::{Client, Errand},
+    client::{Client, Errand, Wait},
     dial::Lane,
     exchange::{Exchange, Limits},
     fault::Fault,

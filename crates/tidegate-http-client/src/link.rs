@@ -53,7 +53,7 @@ impl Link {
     pub(crate) async fn exchange(
         &mut self,
         request: Outgoing,
-        deadline: Instant,
+        deadline: Option<Instant>,
     ) -> Result<Response<Incoming>, HeadError> {
         match self {
             Self::Http1(link) => link.exchange(request, deadline).await,

@@ -7,6 +7,7 @@ use http::{
     uri::{PathAndQuery, Scheme},
 };
 use rustls::pki_types::ServerName;
+use tidegate_service::Timeouts;
 
 use crate::link::Origin;
 
@@ -17,13 +18,11 @@ pub struct Params {
     pub name: Arc<str>,
     /// The MCP endpoint: scheme `http` or `https`, authority, path.
     pub url: Uri,
-    /// How long resolving the name, connecting and the TLS handshake may take together.
-    pub connect_timeout: Duration,
-    /// How long the head of the response may take, counted from when the request starts to leave.
-    pub request_timeout: Duration,
-    /// How long a response body may pause. Streams of what the server says unasked may pause
-    /// forever.
-    pub idle_timeout: Duration,
+    /// How long resolving the name, connecting and the TLS handshake may take together; how long the
+    /// head of the response may take, counted from when the request starts to leave; and how long
+    /// its body may pause, but for streams of what the server says unasked, which may do so forever.
+    /// What a request says about this ([`Wait`](crate::Wait)) goes before it.
+    pub timeouts: Timeouts,
     /// How many connections calls may use at once, or over HTTP/2, where they share them, how many
     /// calls there may be at once; streams of what the server says unasked have as many of their
     /// own.
@@ -55,6 +54,9 @@ pub struct Params {
 /// How a stream that broke is taken up again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reconnect {
+    /// How long a stream that can be resumed may bring nothing at all before it is taken to be
+    /// broken.
+    pub stall: Duration,
     /// How many attempts in a row may bring nothing before the stream is given up.
     pub attempts: NonZeroU32,
     /// The limit of the first pause, or what the server asks for if that is longer. It doubles
@@ -71,10 +73,11 @@ pub struct Reconnect {
 }
 
 impl Default for Reconnect {
-    /// At most ten attempts in a row that bring nothing, at first within 500 ms of each other and
+    /// After two minutes of silence; at most ten attempts in a row that bring nothing, at first within 500 ms of each other and
     /// then within 10 s, for at most five minutes; 16 at once, 100 in a second.
     fn default() -> Self {
         Self {
+            stall: Duration::from_secs(120),
             attempts: const { NonZeroU32::new(10).unwrap() },
             base: Duration::from_millis(500),
             max: Duration::from_secs(10),
@@ -142,15 +145,13 @@ pub struct Target {
 }
 
 impl Params {
-    /// The defaults: 2 s to connect, 30 s to the response head, 60 s between bytes, 256
+    /// The defaults: 2 s to connect, 5 min to the first message and between messages, 256
     /// connections that are kept for 60 s, 16 MiB per message, and broken streams are taken up.
     pub fn new(name: impl Into<Arc<str>>, url: Uri) -> Self {
         Self {
             name: name.into(),
             url,
-            connect_timeout: Duration::from_secs(2),
-            request_timeout: Duration::from_secs(30),
-            idle_timeout: Duration::from_secs(60),
+            timeouts: Timeouts::default(),
             max_connections: 256,
             max_waiting: 1024,
             acquire_timeout: Duration::from_secs(5),
@@ -214,9 +215,7 @@ impl fmt::Debug for Params {
         f.debug_struct("Params")
             .field("name", &self.name)
             .field("host", &self.url.host())
-            .field("connect_timeout", &self.connect_timeout)
-            .field("request_timeout", &self.request_timeout)
-            .field("idle_timeout", &self.idle_timeout)
+            .field("timeouts", &self.timeouts)
             .field("max_connections", &self.max_connections)
             .field("max_lifetime", &self.max_lifetime)
             .field("max_uses", &self.max_uses)

@@ -19,7 +19,7 @@ use tidegate_service::{OnError, Tasks};
 use tokio::{io::AsyncReadExt as _, net::TcpStream, time};
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use self::idle::Entered;
+pub(crate) use self::idle::{Entered, Patience};
 use self::io::Guarded;
 use self::{aside::aside, idle::Activity};
 use crate::http::Front;

@@ -8,6 +8,7 @@ mod body;
 mod cors;
 mod error;
 mod guard;
+mod late;
 mod pair;
 mod post;
 mod read;
@@ -133,7 +134,7 @@ impl Front {
         let (head, body) = request.into_parts();
         let is_http2 = head.version == ::http::Version::HTTP_2;
         let allowed_origin = self.0.guard.cors_origin(&head.headers);
-        let answered = AssertUnwindSafe(self.answer(head, body)).catch_unwind().await;
+        let answered = AssertUnwindSafe(self.answer(head, body, &entered)).catch_unwind().await;
         let mut response = match answered {
             Ok(Ok(response)) => response,
             Ok(Err(rejection)) => self.refuse(&rejection),
@@ -145,13 +146,18 @@ impl Front {
         Ok(response.map(|body| body.holding(entered, is_http2)))
     }
 
-    async fn answer(&self, head: Parts, body: Incoming) -> Result<Response<OutBody>, Rejection> {
+    async fn answer(
+        &self,
+        head: Parts,
+        body: Incoming,
+        entered: &Entered,
+    ) -> Result<Response<OutBody>, Rejection> {
         self.0.guard.check(&head)?;
         if let Some(at) = self.0.pairs.at(&head) {
             return self.pair(at, head, body).await;
         }
         match head.method {
-            Method::POST => self.post(head, body).await,
+            Method::POST => self.post(head, body, entered).await,
             Method::GET => self.get(head).await,
             Method::DELETE => self.delete(head).await,
             Method::OPTIONS => cors::preflight(&head.headers).ok_or_else(Rejection::method),

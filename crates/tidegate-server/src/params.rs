@@ -77,7 +77,7 @@ pub struct Timeouts {
     /// on one stream of several. Its route may say less. Default 60 s.
     pub write_stall: Duration,
     /// How long a stream may be silent before a comment keeps middleboxes awake. Default 15 s.
-    pub comment: Duration,
+    pub heartbeat: Duration,
     /// HTTP+SSE: from opening the stream to `initialize`. Default 30 s.
     pub initialize: Duration,
 }
@@ -119,7 +119,7 @@ impl Default for Timeouts {
             body_idle: Duration::from_secs(15),
             keep_alive: Duration::from_secs(75),
             write_stall: Duration::from_secs(60),
-            comment: Duration::from_secs(15),
+            heartbeat: Duration::from_secs(15),
             initialize: Duration::from_secs(30),
         }
     }

@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderValue, uri::PathAndQuery};
 use tidegate_protocol::{Envelope, Era, Version};
 use tokio::time::Instant;
 
-use crate::{Session, slow::SlowClients};
+use crate::{Session, Timeouts, slow::SlowClients};
 
 /// One thing a client wants, with what the layers have learned about it.
 #[derive(Clone, Debug)]
@@ -45,8 +45,10 @@ pub struct Cx {
     /// The client's headers. Until the route's header policy has run these are all of them;
     /// after it, only those that may reach the upstream.
     pub headers: HeaderMap,
-    /// The moment after which nobody waits for the reply.
+    /// The moment after which nobody waits for the reply, nor for the rest of one that has begun.
     pub deadline: Option<Instant>,
+    /// How long the upstream may be waited for, where the route says so; else as it says itself.
+    pub timeouts: Option<Arc<Timeouts>>,
     /// How often this call was sent before.
     pub attempt: u32,
     /// How the route treats clients that do not read.
@@ -81,6 +83,7 @@ impl Cx {
             path: PathAndQuery::from_static("/"),
             headers: HeaderMap::new(),
             deadline: None,
+            timeouts: None,
             attempt: 0,
             slow: None,
             batched: false,

@@ -28,8 +28,10 @@
 //!
 //! The map: [`Call`] travels inward, [`Reply`] outward, [`Error`] instead of a reply.
 //! [`Upstream`] is any
-//! service that carries calls. [`Session`] is what a legacy session is to the layers that share it. [`Admission`] is how two
-//! siblings cooperate without knowing each other. [`slow`] is about clients that do not read. [`Tasks`] is the only way to start a task.
+//! service that carries calls. [`Session`] is what a legacy session is to the layers that share it,
+//! [`Timeouts`] what a route says about a call's waits, [`slow`] about clients that do not read.
+//! [`Admission`] is how two siblings cooperate without knowing each other. [`Tasks`] is the only way
+//! to start a task.
 
 mod admission;
 mod call;
@@ -38,6 +40,7 @@ mod reply;
 mod session;
 pub mod slow;
 mod tasks;
+mod timeouts;
 mod upstream;
 
 pub use crate::{
@@ -47,5 +50,6 @@ pub use crate::{
     reply::{Body, EventStream, Frame, Reply, Verdict},
     session::{Session, SessionUse},
     tasks::{OnError, Tasks},
+    timeouts::Timeouts,
     upstream::{Answer, Upstream},
 };

@@ -168,6 +168,10 @@ families! {
         HttpWaiting: Gauge = "http_pool_requests_waiting" [Upstream, Endpoint],
         /// Broken streams of the endpoint whose readers wait for them to go on.
         HttpStreamsWaiting: Gauge = "http_streams_waiting" [Upstream, Endpoint],
+        /// Streams of HTTP+SSE that are open to the endpoint, one for each session.
+        SseStreamsOpen: Gauge = "sse_streams_open" [Upstream, Endpoint],
+        /// Requests posted to an endpoint of HTTP+SSE and not answered yet.
+        SseInFlight: Gauge = "sse_requests_in_flight" [Upstream, Endpoint],
         /// Bytes of the buffers that are in use or kept to be used again.
         BuffersHeld: Gauge = "buffers_held" in Bytes [],
         /// Buffers that are in use.
@@ -270,6 +274,10 @@ families! {
         HttpEventsReplayed: Counter = "http_events_replayed" [Upstream, Endpoint],
         /// Events under an id that the server had used for another one; they were passed on.
         HttpEventIdsReused: Counter = "http_event_ids_reused" [Upstream, Endpoint],
+        /// Messages from or for an endpoint of HTTP+SSE that nobody could take.
+        SseDroppedMessages: Counter = "sse_dropped_messages" [Upstream, Endpoint, Cause],
+        /// Requests of an endpoint of HTTP+SSE that were refused, since no client could take them.
+        SseAsksRefused: Counter = "sse_asks_refused" [Upstream, Endpoint],
         /// Connections from clients accepted.
         ConnectionsAccepted: Counter = "downstream_connections_accepted" [],
         /// Connections from clients turned away.

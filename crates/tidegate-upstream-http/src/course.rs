@@ -1,23 +1,29 @@
 //! The course of a call: one request out, its answer back.
 
-use std::{future::Future, sync::Arc};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, StatusCode, response};
 use http_body_util::Full;
 use tidegate_http_client::{
-    Attempt, Client, Errand, Exchange, Fault, Lane, OpenStream, Reconnect,
+    Attempt, Client, Errand, Exchange, Fault, Lane, OpenStream, Reconnect, Wait,
     answer::{self, Asked, Plan},
     headers::{self, Purpose},
 };
 use tidegate_protocol::{Envelope, Era, Kind as MessageKind};
-use tidegate_service::{Body, Call, Error, EventStream, Operation, Reply, Session};
+use tidegate_service::{Body, Call, Error, EventStream, OnError, Operation, Reply, Session, Tasks};
+use tokio::time::Instant;
+use tracing::debug;
 
 use crate::{
     events::Events,
     resume::{self, Brake, Level, Resuming, Source, level_of},
     session,
+    timed::{Term, Timed},
 };
+
+/// How long it may take to tell a server that a call is called off.
+const CALLING_OFF: Duration = Duration::from_secs(5);
 
 /// What all clones of an upstream share.
 pub(crate) struct Core {
@@ -27,6 +33,7 @@ pub(crate) struct Core {
     pub(crate) reconnect: Option<Reconnect>,
     pub(crate) brake: Option<Brake>,
     pub(crate) resumption: Arc<resume::Counters>,
+    pub(crate) tasks: Tasks,
 }
 
 /// What is sent, and how the answer is to be read.
@@ -40,8 +47,12 @@ struct Plea {
     in_session: bool,
     /// Where to keep the id that comes with the answer to `initialize`.
     unbound: Option<Session>,
-    /// What it takes to go on with a stream that answers.
+    /// What it takes to go on with a stream, or to take a request back.
     source: Option<Arc<Source>>,
+    /// What a stream that answers is.
+    term: Term,
+    /// When the call was made.
+    started: Instant,
     /// The log level that the session has from now on, if the server agrees.
     level: Option<Level>,
 }
@@ -73,13 +84,16 @@ impl Core {
                 Ok(plea) => core.exchange(plea).await,
                 Err(fault) => Err(std::mem::replace(fault, Fault::TooLate)),
             };
-            match answered {
-                Ok((head, answer)) => {
-                    let source = plea.ok().and_then(|plea| plea.source);
-                    Ok(core.reply(head, answer, attempt, source))
-                }
-                Err(fault) => {
+            match (answered, plea) {
+                (Ok((head, answer)), Ok(plea)) => Ok(core.reply(head, answer, attempt, plea)),
+                (Ok(_), Err(fault)) => Err(fault.at(core.client.name())),
+                (Err(fault), plea) => {
                     attempt.failed(fault.verdict().0);
+                    if let Some(source) = plea.ok().and_then(|plea| plea.source)
+                        && was_too_slow(&fault)
+                    {
+                        core.call_off(&source);
+                    }
                     Err(fault.at(core.client.name()))
                 }
             }
@@ -91,19 +105,14 @@ impl Core {
         head: Head,
         answer: Answer,
         mut attempt: Attempt,
-        source: Option<Arc<Source>>,
+        plea: Plea,
     ) -> Reply {
         let body = match answer {
             Answer::Events(exchange) => {
                 let open = OpenStream::new(Arc::clone(self.client.counters()));
                 let name = Arc::clone(self.client.name());
                 let events = Events::new(exchange, self.max_response, attempt, name, open);
-                Body::Stream(match (source, self.reconnect) {
-                    (Some(source), Some(policy)) => {
-                        EventStream::new(Resuming::new(self, policy, source, events))
-                    }
-                    _ => EventStream::new(events),
-                })
+                Body::Stream(self.stream(events, plea))
             }
             Answer::Empty => {
                 attempt.answered();
@@ -115,6 +124,42 @@ impl Core {
             }
         };
         Reply { status: head.status, headers: head.headers, body }
+    }
+
+    fn stream(self: &Arc<Self>, events: Events, plea: Plea) -> EventStream {
+        let Plea { errand: Errand { wait, .. }, source, term, started, .. } = plea;
+        match (&source, self.reconnect) {
+            (Some(resumed), Some(policy)) if resumed.is_resumable() => {
+                let events = Resuming::new(self, policy, Arc::clone(resumed), events);
+                EventStream::new(Timed::new(events, self, &wait, started, term, source))
+            }
+            _ => EventStream::new(Timed::new(events, self, &wait, started, term, source)),
+        }
+    }
+
+    /// Tells the server that nobody waits for the answer any more. Whether it hears it does not
+    /// matter to anybody, so that this has little time and no second chance.
+    pub(crate) fn call_off(self: &Arc<Self>, source: &Source) {
+        let Some(mut call) = source.cancellation("the proxy waited too long for the answer") else {
+            return;
+        };
+        call.cx.deadline = Some(Instant::now() + CALLING_OFF);
+        let (core, stopping) = (Arc::clone(self), self.tasks.stopping().clone());
+        let sending = async move {
+            let mut plea = core.plead(call)?;
+            core.exchange(&mut plea).await.map(drop)
+        };
+        self.tasks.spawn("upstream-http-cancellation", OnError::Log, async move {
+            tokio::select! {
+                () = stopping.cancelled() => (),
+                sent = sending => {
+                    if let Err(fault) = sent {
+                        debug!(?fault, "a call was not called off");
+                    }
+                }
+            }
+            Ok(())
+        });
     }
 
     async fn exchange(&self, plea: &mut Plea) -> Result<(Head, Answer), Fault> {
@@ -187,7 +232,7 @@ impl Core {
         bare: impl Fn() -> Result<(), Fault>,
     ) -> Result<Answer, Fault> {
         match plan {
-            Plan::Events => Ok(Answer::Events(exchange)),
+            Plan::Events => Ok(Answer::Events(exchange.without_limits())),
             Plan::Done | Plan::Skip => exchange.skip().await.map(|()| Answer::Empty),
             Plan::Bare => {
                 exchange.skip_now();
@@ -215,14 +260,16 @@ impl Core {
     fn plead(&self, call: Call) -> Result<Plea, Fault> {
         let Call { operation, cx } = call;
         let id = session::id_for(&cx, &self.client.target().endpoint)?;
-        let source = self.reconnect.and_then(|_| Source::of(&operation, &cx)).map(Arc::new);
+        let source = Source::of(&operation, &cx).map(Arc::new);
         let mut plea = Plea {
-            errand: Errand { request: None, lane: Lane::Calls, cap: cx.deadline },
+            errand: Errand { request: None, lane: Lane::Calls, wait: Wait::of(&cx) },
             asked: Asked::Send,
             is_request: false,
             in_session: id.is_some(),
             unbound: None,
             source,
+            term: Term::Answer,
+            started: Instant::now(),
             level: None,
         };
         let (method, purpose, bytes) = match operation {
@@ -231,15 +278,24 @@ impl Core {
                 // Nothing else is special, so the method of most calls need not be decoded.
                 let is = |name| envelope.is_method(name);
                 match cx.era {
-                    Era::Modern if is("subscriptions/listen") => plea.errand.lane = Lane::Streams,
+                    Era::Modern if is("subscriptions/listen") => {
+                        plea.errand.lane = Lane::Streams;
+                        plea.term = Term::Subscription;
+                    }
                     Era::Modern => (),
                     Era::Legacy if id.is_some() => {
-                        if plea.source.is_some() && is("logging/setLevel") {
-                            plea.level = level_of(&envelope);
-                        } else if envelope.kind() == MessageKind::Notification
-                            && is("notifications/cancelled")
-                        {
-                            session::set_cancelled(cx.session.as_ref(), &envelope);
+                        let session = cx.session.as_ref();
+                        match envelope.kind() {
+                            MessageKind::Request if is("logging/setLevel") => {
+                                plea.level = level_of(&envelope);
+                            }
+                            MessageKind::Notification if is("notifications/cancelled") => {
+                                session::set_cancelled(session, &envelope);
+                            }
+                            MessageKind::Response | MessageKind::Error => {
+                                session::set_answered(session, &envelope);
+                            }
+                            MessageKind::Request | MessageKind::Notification => (),
                         }
                     }
                     Era::Legacy => plea.unbound = cx.session.filter(|_| is("initialize")),
@@ -248,6 +304,7 @@ impl Core {
             }
             Operation::Listen { last_event_id } => {
                 plea.asked = Asked::Listen;
+                plea.term = Term::Unasked;
                 plea.errand.lane = Lane::Streams;
                 if session::is_without_stream(cx.session.as_ref()) {
                     // It has said so once.
@@ -288,4 +345,9 @@ impl Plea {
             session::set_level(session, level);
         }
     }
+}
+
+/// Whether a server that has the request may still be at it, though nobody waits any more.
+const fn was_too_slow(fault: &Fault) -> bool {
+    matches!(fault, Fault::HeadTimeout(_) | Fault::IdleTimeout(_) | Fault::Deadline(_))
 }

@@ -4,12 +4,15 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use futures_core::Stream;
 use tidegate_http_client::{Attempt, Exchange, Fault, OpenStream};
 use tidegate_protocol::sse;
 use tidegate_service::{Error, Frame};
+
+use crate::timed::Ends;
 
 /// Events as the server framed them, each as soon as it is complete.
 ///
@@ -44,6 +47,13 @@ impl Events {
         self.attempt = attempt;
     }
 
+    /// From now on nothing may come for this long at most.
+    pub(crate) const fn limit_pauses(&mut self, limit: Duration) {
+        if let Some(exchange) = &mut self.exchange {
+            exchange.limit_pauses(limit);
+        }
+    }
+
     /// The exchange is over, as [`Events::poll_block`] has said.
     pub(crate) fn close(&mut self, fault: Option<&Fault>) {
         match fault {
@@ -73,19 +83,26 @@ impl Events {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Some(Ok(data))) => self.decoder.push(data),
                 Poll::Ready(Some(Err(fault))) => return Poll::Ready(Some(Err(fault))),
-                Poll::Ready(None) => return Poll::Ready(self.end()),
+                Poll::Ready(None) => return Poll::Ready(self.finish()),
             }
         }
     }
 
     /// The body has ended properly; whether the events have as well.
-    fn end(&mut self) -> Option<Result<sse::Block, Fault>> {
+    fn finish(&mut self) -> Option<Result<sse::Block, Fault>> {
         let decoder = std::mem::replace(&mut self.decoder, sse::Decoder::new(0));
         if let Some(exchange) = self.exchange.take() {
             exchange.finish();
         }
         let cut = decoder.finish().is_some_and(|rest| !rest.trim_ascii().is_empty());
         cut.then_some(Err(Fault::CutEvent))
+    }
+}
+
+impl Ends for Events {
+    fn end(&mut self, fault: &Fault) {
+        self.over();
+        self.close(Some(fault));
     }
 }
 

@@ -6,7 +6,6 @@
 //! know clients, routes, retries or other upstreams.
 //!
 //! ```
-//! use std::time::Duration;
 //! use tidegate_protocol::{Envelope, Era};
 //! use tidegate_service::{Call, Cx, Kind, Retry, Tasks};
 //! use tidegate_upstream_http::{HttpUpstream, Params};
@@ -16,10 +15,7 @@
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let tasks = Tasks::default();
 //! // Nobody listens on the discard port here, and the caller hears that at once.
-//! let params = Params {
-//!     connect_timeout: Duration::from_secs(1),
-//!     ..Params::new("search", "http://127.0.0.1:9/mcp".parse()?)
-//! };
+//! let params = Params::new("search", "http://127.0.0.1:9/mcp".parse()?);
 //! let upstream = HttpUpstream::new(params, tasks.clone())?;
 //! let ping = Envelope::parse(r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#.into())?;
 //! let error = upstream.clone().oneshot(Call::send(ping, Cx::new(Era::Legacy))).await.unwrap_err();
@@ -31,13 +27,15 @@
 //! ```
 //!
 //! The map: `upstream` is the service and `course` what a call goes through; `session` is what the
-//! server keeps, `events` the stream it answers with, and `resume` goes on where that broke off.
+//! server keeps, `events` the stream it answers with, `resume` goes on where that broke off, and
+//! `timed` ends what takes too long.
 //! Connections and what crosses them are in [`tidegate_http_client`].
 
 mod course;
 mod events;
 mod resume;
 mod session;
+mod timed;
 mod upstream;
 
 pub use tidegate_http_client::{Attempts, Http2, Params, Reconnect, SetupError, Stats};

@@ -14,12 +14,14 @@ use parking_lot::Mutex;
 use tidegate_http_client::Fault;
 use tidegate_protocol::{Envelope, Era, Id, header::MCP_SESSION_ID};
 use tidegate_service::{Cx, Session};
+use tokio::time::Instant;
 use tracing::debug;
 
 use crate::resume::Level;
 
-/// How many cancelled requests of a session are remembered.
-const MAX_CANCELLED: usize = 64;
+/// How many cancelled requests of a session are remembered, and how many of the server's that are
+/// not answered.
+const MAX_MARKS: usize = 64;
 
 /// What an [`crate::HttpUpstream`] hangs on a legacy session with [`Session::bind`].
 #[derive(Debug)]
@@ -32,8 +34,29 @@ pub struct UpstreamSession {
     level: Mutex<Option<Level>>,
     /// The requests that the client has cancelled last.
     cancelled: Mutex<VecDeque<Mark>>,
+    asked: Mutex<Asked>,
     /// Set once the server has said that it has no GET stream.
     without_stream: OnceLock<()>,
+}
+
+/// What the server has asked its client.
+#[derive(Debug, Default)]
+struct Asked {
+    /// The requests that are not answered.
+    open: VecDeque<Mark>,
+    /// When the client has answered last.
+    answered: Option<Instant>,
+}
+
+/// What a client owes its server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Debt {
+    /// Nothing was asked.
+    None,
+    /// An answer.
+    Open,
+    /// Nothing since then.
+    Paid(Instant),
 }
 
 impl UpstreamSession {
@@ -43,6 +66,7 @@ impl UpstreamSession {
             endpoint,
             level: Mutex::default(),
             cancelled: Mutex::default(),
+            asked: Mutex::default(),
             without_stream: OnceLock::new(),
         }
     }
@@ -68,7 +92,7 @@ pub(crate) fn set_cancelled(session: Option<&Session>, notification: &Envelope) 
     let bound = session.and_then(Session::binding::<UpstreamSession>);
     if let (Some(bound), Some(id)) = (bound, notification.cancelled_request()) {
         let mut cancelled = bound.cancelled.lock();
-        if cancelled.len() == MAX_CANCELLED {
+        if cancelled.len() == MAX_MARKS {
             cancelled.pop_front();
         }
         cancelled.push_back(Mark::of(&id));
@@ -79,6 +103,40 @@ pub(crate) fn set_cancelled(session: Option<&Session>, notification: &Envelope) 
 pub(crate) fn is_cancelled(session: Option<&Session>, request: Mark) -> bool {
     let bound = session.and_then(Session::binding::<UpstreamSession>);
     bound.is_some_and(|bound| bound.cancelled.lock().contains(&request))
+}
+
+/// The server asks its client something.
+pub(crate) fn set_asked(session: &Session, request: &Envelope) {
+    let bound = session.binding::<UpstreamSession>();
+    if let (Some(bound), Some(id)) = (bound, request.id()) {
+        let mut asked = bound.asked.lock();
+        if asked.open.len() == MAX_MARKS {
+            asked.open.pop_front();
+        }
+        asked.open.push_back(Mark::of(&id));
+    }
+}
+
+/// The client answers.
+pub(crate) fn set_answered(session: Option<&Session>, answer: &Envelope) {
+    let bound = session.and_then(Session::binding::<UpstreamSession>);
+    if let (Some(bound), Some(id)) = (bound, answer.id()) {
+        let mark = Mark::of(&id);
+        let mut asked = bound.asked.lock();
+        asked.open.retain(|open| *open != mark);
+        asked.answered = Some(Instant::now());
+    }
+}
+
+/// Whether the client has something to answer.
+pub(crate) fn debt(session: &Session) -> Debt {
+    let Some(bound) = session.binding::<UpstreamSession>() else { return Debt::None };
+    let asked = bound.asked.lock();
+    match asked.answered {
+        _ if !asked.open.is_empty() => Debt::Open,
+        Some(at) => Debt::Paid(at),
+        None => Debt::None,
+    }
 }
 
 /// The server has taken the client's log level.

@@ -26,7 +26,7 @@ impl HttpUpstream {
     /// ready.
     ///
     /// One task, under `tasks`, looks after connections that nobody uses; it ends with the last
-    /// clone.
+    /// clone. Another one, for moments, tells the server when a legacy call took too long.
     ///
     /// # Errors
     ///
@@ -36,13 +36,14 @@ impl HttpUpstream {
     ///
     /// Outside a tokio runtime.
     pub fn new(params: Params, tasks: Tasks) -> Result<Self, SetupError> {
-        let client = Client::new(&params, tasks)?;
+        let client = Client::new(&params, tasks.clone())?;
         Ok(Self(Arc::new(Core {
             client,
             max_response: params.max_response,
             reconnect: params.reconnect,
             brake: params.reconnect.as_ref().map(Brake::new),
             resumption: Arc::default(),
+            tasks,
         })))
     }
 

@@ -11,7 +11,7 @@ use std::{
 use futures_core::Stream;
 use futures_util::future::BoxFuture;
 use tidegate_protocol::{Envelope, Id};
-use tidegate_service::{Error, EventStream, Frame, Kind, Origin, Reply, Retry};
+use tidegate_service::{Error, EventStream, Frame, Kind, Origin, Reply, Retry, Timeouts};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::{demux::Step, wire::Talk};
@@ -19,6 +19,9 @@ use crate::{demux::Step, wire::Talk};
 /// How long the response to a POST may take after the answer has come. Then its connection is
 /// closed.
 const LATE: Duration = Duration::from_secs(1);
+
+/// How often a wait without a limit looks around; it has nothing to see.
+const IDLE_LOOK: Duration = Duration::from_secs(86_400);
 
 /// A request under way. Dropped, it leaves the server to it, as a client's departure means nothing.
 pub(crate) struct Exchange {
@@ -30,9 +33,11 @@ pub(crate) struct Exchange {
     /// It came before the server had taken the message.
     answer: Option<Envelope>,
     timer: Pin<Box<Sleep>>,
-    /// How long the server may say nothing.
-    silence: Duration,
+    limits: Timeouts,
     deadline: Option<Instant>,
+    started: Instant,
+    /// Something has come.
+    begun: bool,
     is_over: bool,
 }
 
@@ -57,13 +62,28 @@ impl Exchange {
         id: Id,
         is_handshake: bool,
         post: BoxFuture<'static, Result<(), Error>>,
+        limits: Timeouts,
         deadline: Option<Instant>,
     ) -> Self {
-        let silence = talk.core().request_timeout;
-        let due = Instant::now() + silence;
-        let timer = Box::pin(sleep_until(deadline.map_or(due, |deadline| deadline.min(due))));
+        let started = Instant::now();
+        let due = limits.request.map(|limit| started + limit);
+        let due = due.into_iter().chain(deadline).min();
+        let timer = Box::pin(sleep_until(due.unwrap_or(started + IDLE_LOOK)));
         let (post, answer) = (Some(post), None);
-        Self { talk, id, is_handshake, post, answer, timer, silence, deadline, is_over: false }
+        let (begun, is_over) = (false, false);
+        Self {
+            talk,
+            id,
+            is_handshake,
+            post,
+            answer,
+            timer,
+            limits,
+            deadline,
+            started,
+            begun,
+            is_over,
+        }
     }
 
     /// The reply, whose shape is decided by what comes first.
@@ -103,6 +123,10 @@ impl Exchange {
             let step = self.talk.change(|demux, _| demux.poll(&self.id, cx));
             match step {
                 Poll::Ready(Step::Message(message)) => {
+                    if !std::mem::replace(&mut self.begun, true) {
+                        // From here on another limit holds.
+                        self.timer.as_mut().reset(Instant::now());
+                    }
                     return Poll::Ready(Some(Ok(Received::Message(message))));
                 }
                 Poll::Ready(Step::Answer(answer)) => {
@@ -139,26 +163,44 @@ impl Exchange {
                 return Poll::Pending;
             }
             let now = Instant::now();
-            let until =
-                self.talk.change(|demux, _| demux.silent_until(&self.id, self.silence, now));
+            let until = match self.limit() {
+                Some(limit) => {
+                    self.talk.change(|demux, _| demux.silent_until(&self.id, limit, now))
+                }
+                None => Some(now + IDLE_LOOK),
+            };
             let is_late = self.deadline.is_some_and(|deadline| deadline <= now);
             match until.filter(|_| !is_late) {
                 Some(until) => {
                     let due = self.deadline.map_or(until, |deadline| deadline.min(until));
                     self.timer.as_mut().reset(due);
                 }
-                None => return self.timed_out(),
+                None => return self.timed_out(is_late),
             }
         }
     }
 
-    fn timed_out(&mut self) -> Poll<Option<Result<Received, Error>>> {
+    /// How long the server may say nothing now.
+    const fn limit(&self) -> Option<Duration> {
+        if self.begun { self.limits.idle } else { self.limits.request }
+    }
+
+    fn timed_out(&mut self, is_late: bool) -> Poll<Option<Result<Received, Error>>> {
         if !self.is_handshake {
             self.talk.take_back(&self.id, "it took too long");
         }
         self.talk.change(|demux, fx| demux.leave(&self.id, Instant::now(), fx));
         self.is_over = true;
-        let message = format!("waited {:?} for the answer", self.silence);
+        let message = match (self.begun, is_late) {
+            (true, true) => {
+                format!("waited {:?} for the end of the answer", self.started.elapsed())
+            }
+            (true, false) => {
+                let limit = self.limits.idle.unwrap_or_default();
+                format!("waited {limit:?} for more of the answer")
+            }
+            (false, _) => format!("waited {:?} for the answer", self.started.elapsed()),
+        };
         let error = Error::new(Kind::Timeout, Origin::Upstream, Retry::Never, message);
         Poll::Ready(Some(Err(error.at(self.talk.core().client.name()))))
     }

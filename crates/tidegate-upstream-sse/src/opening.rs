@@ -4,7 +4,7 @@ use std::{future::poll_fn, time::Duration};
 
 use http::{HeaderMap, Method, Request, StatusCode, Uri};
 use tidegate_http_client::{
-    Attempt, Errand, Exchange, Fault, Lane,
+    Attempt, Errand, Exchange, Fault, Lane, Wait,
     answer::{self, Asked, Plan},
     headers::{Purpose, end_to_end},
 };
@@ -39,17 +39,14 @@ pub(crate) struct Inflow {
 /// # Cancel safety
 ///
 /// Dropped, it closes the connection.
-pub(crate) async fn open(
-    core: &Core,
-    mut headers: HeaderMap,
-    deadline: Option<Instant>,
-) -> Result<Opened, Error> {
-    let patience = PATIENCE.min(core.request_timeout);
+pub(crate) async fn open(core: &Core, mut headers: HeaderMap, wait: Wait) -> Result<Opened, Error> {
+    let timeouts = wait.timeouts.as_deref().unwrap_or(&core.timeouts);
+    let patience = timeouts.request.map_or(PATIENCE, |request| PATIENCE.min(request));
     let due = Instant::now() + patience;
-    let due = deadline.map_or(due, |deadline| deadline.min(due));
+    let due = wait.deadline.map_or(due, |deadline| deadline.min(due));
     core.client.always().add_to(&mut headers, Purpose::Listen(None), None);
     let mut attempt = Attempt::new(core.client.counters().clone());
-    let opened = match timeout_at(due, within(core, headers, deadline)).await {
+    let opened = match timeout_at(due, within(core, headers, wait)).await {
         Ok(opened) => opened,
         Err(_elapsed) => {
             let message = format!("waited {patience:?} for the server to say where to post");
@@ -68,13 +65,13 @@ pub(crate) async fn open(
     })
 }
 
-async fn within(core: &Core, headers: HeaderMap, cap: Option<Instant>) -> Result<Opened, Error> {
+async fn within(core: &Core, headers: HeaderMap, wait: Wait) -> Result<Opened, Error> {
     let name = core.client.name();
     let mut request = Request::new(Default::default());
     *request.method_mut() = Method::GET;
     *request.uri_mut() = core.client.target().path.clone();
     *request.headers_mut() = headers;
-    let mut errand = Errand { request: Some(request), lane: Lane::Streams, cap };
+    let mut errand = Errand { request: Some(request), lane: Lane::Streams, wait };
     let (head, exchange) = core.client.send(&mut errand).await.map_err(|fault| fault.at(name))?;
     match answer::plan(head.status, &head.headers, Asked::Listen) {
         Ok(Plan::Events) => (),
@@ -90,7 +87,7 @@ async fn within(core: &Core, headers: HeaderMap, cap: Option<Instant>) -> Result
         }
     }
     // The caller's patience is about its call, not about the stream.
-    let mut inflow = Inflow::new(exchange.without_cap(), core.max_response);
+    let mut inflow = Inflow::new(exchange.without_limits(), core.max_response);
     loop {
         let block = match inflow.next().await {
             Ok(Some(block)) => block,

@@ -5,16 +5,15 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
-    time::Duration,
 };
 
 use futures_core::Stream;
 use http::{HeaderMap, StatusCode, Uri};
-use tidegate_http_client::{Client, Params, SetupError};
+use tidegate_http_client::{Client, Params, SetupError, Wait};
 use tidegate_protocol::{Envelope, Era, Kind as MessageKind, Version, rpc};
 use tidegate_service::{
     Body, Call, Cx, Error, EventStream, Frame, Kind, Operation, Origin, Reply, Retry, Session,
-    Tasks,
+    Tasks, Timeouts,
 };
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -38,7 +37,7 @@ pub(crate) struct Core {
     /// Where streams are opened.
     pub(crate) url: Uri,
     pub(crate) counters: Arc<Counters>,
-    pub(crate) request_timeout: Duration,
+    pub(crate) timeouts: Timeouts,
     pub(crate) max_response: usize,
     pub(crate) tasks: Tasks,
     pub(crate) stopped: CancellationToken,
@@ -69,7 +68,7 @@ impl SseUpstream {
             client: Client::new(&params, tasks.clone())?,
             url: params.url,
             counters: Arc::default(),
-            request_timeout: params.request_timeout,
+            timeouts: params.timeouts,
             max_response: params.max_response,
             tasks,
             stopped: CancellationToken::new(),
@@ -158,7 +157,8 @@ impl Core {
             return Err(self.refused(Kind::BadRequest, INITIALIZED));
         }
         let headers = cx.headers.clone();
-        let opened = Box::pin(opening::open(self, headers.clone(), cx.deadline)).await?;
+        let wait = Wait::of(&cx);
+        let opened = Box::pin(opening::open(self, headers.clone(), wait)).await?;
         let (inflow, post_to) = match opened {
             Opened::Stream(inflow, post_to) => (inflow, post_to),
             Opened::Refused(status, headers) => {
@@ -177,17 +177,20 @@ impl Core {
     }
 
     async fn send(&self, talk: Arc<Talk>, message: Envelope, cx: Cx) -> Result<Reply, Error> {
-        let Cx { headers, deadline, .. } = cx;
+        let wait = Wait::of(&cx);
+        let headers = cx.headers;
         let id = message.id().filter(|_| message.kind() == MessageKind::Request);
-        let Some(id) = id else { return self.note(talk, message, headers, deadline).await };
+        let Some(id) = id else { return self.note(talk, message, headers, wait).await };
         let opened = talk.change(|demux, _| demux.open(&message, &id, Instant::now()));
         opened.map_err(|why| self.unopened(why))?;
         let is_handshake = is_initialize(&message);
         let id = id.detach();
-        let post = Arc::clone(&talk).post(headers, message.into_bytes(), deadline);
+        let limits = *wait.timeouts.as_deref().unwrap_or(&self.timeouts);
+        let deadline = wait.deadline;
+        let post = Arc::clone(&talk).post(headers, message.into_bytes(), wait);
         let name = Arc::clone(self.client.name());
         let post = Box::pin(async move { post.await.map_err(|fault| fault.at(&name)) });
-        Exchange::new(talk, id, is_handshake, post, deadline).reply().await
+        Exchange::new(talk, id, is_handshake, post, limits, deadline).reply().await
     }
 
     /// Sends what has no answer.
@@ -196,7 +199,7 @@ impl Core {
         talk: Arc<Talk>,
         message: Envelope,
         headers: HeaderMap,
-        deadline: Option<Instant>,
+        wait: Wait,
     ) -> Result<Reply, Error> {
         match message.kind() {
             MessageKind::Response | MessageKind::Error => {
@@ -212,7 +215,7 @@ impl Core {
             }
             MessageKind::Notification | MessageKind::Request => (),
         }
-        let posted = talk.post(headers, message.into_bytes(), deadline).await;
+        let posted = talk.post(headers, message.into_bytes(), wait).await;
         posted.map(|()| Reply::accepted()).map_err(|fault| fault.at(self.client.name()))
     }
 

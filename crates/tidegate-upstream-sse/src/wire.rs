@@ -4,14 +4,14 @@
 //! be noticed, and the session with it, while nobody is calling. The task ends with whichever ends
 //! first: the stream, the session, the upstream.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use http::{HeaderMap, Method, Request, StatusCode, Uri};
 use http_body_util::Full;
 use parking_lot::Mutex;
 use tidegate_http_client::{
-    Attempt, Errand, Fault, Lane,
+    Attempt, Errand, Fault, Lane, Wait,
     answer::{self, Asked},
     headers::Purpose,
 };
@@ -30,6 +30,9 @@ use crate::{
     stats::Lasting,
     upstream::Core,
 };
+
+/// How long something may wait without a reader, where requests have no limit.
+const UNREAD: Duration = Duration::from_secs(300);
 
 /// The most messages of our own that wait to be posted; more are dropped.
 const MAX_SAYINGS: usize = 256;
@@ -68,7 +71,8 @@ impl Wire {
         headers: HeaderMap,
         (session, slow): (&Session, Option<Arc<SlowClients>>),
     ) -> Self {
-        let mut demux = Demux::new(Arc::clone(&core.counters), core.request_timeout);
+        let patience = core.timeouts.request.unwrap_or(UNREAD);
+        let mut demux = Demux::new(Arc::clone(&core.counters), patience);
         demux.treat(slow);
         let talk = Arc::new(Talk {
             core: Arc::clone(core),
@@ -159,7 +163,7 @@ impl Talk {
         self: Arc<Self>,
         mut headers: HeaderMap,
         message: Bytes,
-        cap: Option<Instant>,
+        wait: Wait,
     ) -> Result<(), Fault> {
         let client = &self.core.client;
         client.always().add_to(&mut headers, Purpose::Send, None);
@@ -168,7 +172,7 @@ impl Talk {
         *request.uri_mut() = self.post_to.clone();
         *request.headers_mut() = headers;
         let mut attempt = Attempt::new(Arc::clone(client.counters()));
-        let mut errand = Errand { request: Some(request), lane: Lane::Calls, cap };
+        let mut errand = Errand { request: Some(request), lane: Lane::Calls, wait };
         let posted = match client.send(&mut errand).await {
             Err(fault) => Err(fault),
             Ok((head, exchange)) => match answer::plan(head.status, &head.headers, Asked::Post) {
@@ -255,7 +259,7 @@ async fn read(talk: Arc<Talk>, mut inflow: Inflow, closed: CancellationToken) {
             () = stopping.cancelled() => break,
         }
         for message in talk.to_say(AT_ONCE.saturating_sub(posts.len())) {
-            posts.push(Arc::clone(&talk).post(talk.headers.clone(), message, None));
+            posts.push(Arc::clone(&talk).post(talk.headers.clone(), message, Wait::default()));
         }
     }
     inflow.close();

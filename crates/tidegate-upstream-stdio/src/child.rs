@@ -45,6 +45,9 @@ use crate::{
     stats::Counters,
 };
 
+/// How long something may wait without a reader, where requests have no limit.
+const UNREAD: Duration = Duration::from_secs(300);
+
 /// One process. Shared by its callers and its task.
 #[derive(Debug)]
 pub(crate) struct Child {
@@ -96,7 +99,8 @@ impl Child {
     /// The handle to a process of this id, which [`Host`] has started.
     pub(crate) fn new(host: Arc<Host>, mode: Mode, ordinal: Ordinal, pid: u32) -> Self {
         let (params, counters) = (Arc::clone(&host.params), Arc::clone(&host.counters));
-        let demux = Demux::new(mode, params.request_timeout, Arc::clone(&counters));
+        let patience = params.timeouts.request.unwrap_or(UNREAD);
+        let demux = Demux::new(mode, patience, Arc::clone(&counters));
         let state = State {
             demux,
             queue: Queue::default(),

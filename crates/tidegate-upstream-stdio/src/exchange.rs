@@ -19,13 +19,14 @@ use futures_core::Stream;
 use http::StatusCode;
 use tidegate_protocol::{Bytes, Envelope, Era, Field, Id, Kind as MessageKind, rpc::code};
 use tidegate_service::{
-    Body, Error, EventStream, Frame, Kind, Origin, Reply, Retry, slow::SlowClients,
+    Body, Error, EventStream, Frame, Kind, Origin, Reply, Retry, Timeouts, slow::SlowClients,
 };
 use tokio::time::{self, Instant, Sleep};
 
 use crate::{
     child::{Child, Death, Refused},
     demux::{Nature, Opening, Owner, Step},
+    params::Params,
 };
 
 /// How often an open-ended wait looks around; it has nothing to see.
@@ -34,8 +35,10 @@ const IDLE_LOOK: Duration = Duration::from_secs(86_400);
 /// How long a request may take.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Patience {
-    /// How long it may stay without a sign of life.
-    pub(crate) silence: Duration,
+    /// How long it may stay without a sign of life before anything has come.
+    pub(crate) first: Option<Duration>,
+    /// The same after that.
+    pub(crate) between: Option<Duration>,
     /// When it must be over.
     pub(crate) deadline: Option<Instant>,
 }
@@ -64,6 +67,8 @@ pub(crate) struct Exchange {
     started: Instant,
     /// `None` once a subscription runs.
     patience: Option<Patience>,
+    /// Something has come.
+    begun: bool,
     over: bool,
     /// It ended because the process is to be replaced.
     replaced: bool,
@@ -108,8 +113,8 @@ impl Exchange {
         let line = rekeyed(request, id, opening.token.as_ref());
         child.open(id, &line, opening, patience.until(started)).await?;
         let patience = Some(patience);
-        let (over, replaced) = (false, false);
-        Ok(Self { child, id, client_id, nature, era, started, patience, over, replaced })
+        let (begun, over, replaced) = (false, false, false);
+        Ok(Self { child, id, client_id, nature, era, started, patience, begun, over, replaced })
     }
 
     /// The reply, whose shape is decided by what comes first.
@@ -174,8 +179,9 @@ impl Exchange {
                 None => {
                     self.over = true;
                     let now = Instant::now();
+                    let error = self.timed_out(now);
                     self.child.change(|state, fx| state.demux.give_up(self.id, now, fx));
-                    return Poll::Ready(Some(Err(self.timed_out(now))));
+                    return Poll::Ready(Some(Err(error)));
                 }
             }
         }
@@ -185,7 +191,10 @@ impl Exchange {
         let name = &self.child.params.name;
         self.over = !matches!(step, Step::Message(_));
         match step {
-            Step::Message(message) => Some(Ok(Received::Message(message))),
+            Step::Message(message) => {
+                self.begun = true;
+                Some(Ok(Received::Message(message)))
+            }
             Step::Answer(answer) => {
                 let id = self.client_id.token();
                 // A subscription's result names the subscription once more.
@@ -212,21 +221,36 @@ impl Exchange {
 
     /// When to look whether the time is up.
     fn look_at(&self, now: Instant) -> Instant {
-        self.patience.map_or(now + IDLE_LOOK, |patience| patience.until(now))
+        self.patience.map_or(now + IDLE_LOOK, |patience| patience.of_stage(self.begun).until(now))
     }
 
     /// Until when the wait goes on, or `None` if the time is up.
     fn extension(&self, now: Instant) -> Option<Instant> {
-        let Some(Patience { silence, deadline }) = self.patience else {
+        let Some(patience) = self.patience.map(|patience| patience.of_stage(self.begun)) else {
             return Some(now + IDLE_LOOK);
         };
-        let until = self.child.look(|state| state.demux.silent_until(self.id, silence, now))?;
-        let until = deadline.map_or(until, |deadline| deadline.min(until));
+        let until = match patience.first {
+            Some(limit) => {
+                self.child.look(|state| state.demux.silent_until(self.id, limit, now))?
+            }
+            None => now + IDLE_LOOK,
+        };
+        let until = patience.deadline.map_or(until, |deadline| deadline.min(until));
         (now < until).then_some(until)
     }
 
+    /// To be asked while the exchange is still known to the process.
     fn timed_out(&self, now: Instant) -> Error {
-        let message = waited(now - self.started, "for the server process to answer");
+        let is_late = |patience: Patience| patience.deadline.is_some_and(|until| until <= now);
+        let message = match self.patience {
+            Some(patience) if self.begun && is_late(patience) => {
+                waited(now - self.started, "for the end of the answer")
+            }
+            Some(Patience { between: Some(limit), .. }) if self.begun => {
+                waited(limit, "for more of the answer")
+            }
+            _ => waited(now - self.started, "for the server process to answer"),
+        };
         Error::new(Kind::Timeout, Origin::Upstream, Retry::Never, message)
             .at(&self.child.params.name)
     }
@@ -288,10 +312,30 @@ impl Caller {
 }
 
 impl Patience {
+    /// With a call: as its route says, else as the upstream does.
+    pub(crate) fn with_call(
+        params: &Params,
+        route: Option<&Timeouts>,
+        deadline: Option<Instant>,
+    ) -> Self {
+        let Timeouts { request, idle, .. } = *route.unwrap_or(&params.timeouts);
+        Self { first: request, between: idle, deadline }
+    }
+
+    /// With what has one limit for everything.
+    pub(crate) const fn with_silence(limit: Duration, deadline: Option<Instant>) -> Self {
+        Self { first: Some(limit), between: Some(limit), deadline }
+    }
+
     /// When to give up on something that begins now.
     pub(crate) fn until(&self, now: Instant) -> Instant {
-        let silent = now + self.silence;
+        let silent = now + self.first.unwrap_or(IDLE_LOOK);
         self.deadline.map_or(silent, |deadline| deadline.min(silent))
+    }
+
+    /// What is left of it once something has come, or all of it before that.
+    const fn of_stage(self, begun: bool) -> Self {
+        if begun { Self { first: self.between, ..self } } else { self }
     }
 }
 

@@ -51,11 +51,14 @@ pub(crate) async fn serve(
         }
         Operation::Send(message) => {
             let seat = bound(host, &session)?;
-            send(spares, &seat, &session, message, cx.deadline).await
+            let timeouts = cx.timeouts.as_deref();
+            let patience = Patience::with_call(&host.params, timeouts, cx.deadline);
+            send(spares, &seat, &session, message, patience).await
         }
         Operation::Listen { .. } => {
             let seat = bound(host, &session)?;
-            let patience = Patience { silence: host.params.request_timeout, deadline: cx.deadline };
+            let timeouts = cx.timeouts.as_deref();
+            let patience = Patience::with_call(&host.params, timeouts, cx.deadline);
             seat.listen(spares, &session, patience).await.map(Reply::stream)
         }
         Operation::EndSession => {
@@ -72,10 +75,9 @@ async fn send(
     seat: &Seat,
     session: &Session,
     message: Envelope,
-    deadline: Option<Instant>,
+    patience: Patience,
 ) -> Result<Reply, Error> {
     let host = &spares.host;
-    let patience = Patience { silence: host.params.request_timeout, deadline };
     if message.is_method("notifications/cancelled") {
         seat.cancel(&message);
         return Ok(Reply::accepted());
@@ -123,7 +125,7 @@ async fn initialize(
         return Err(again(name));
     }
     let Some(client_id) = request.id() else { return Ok(Reply::accepted()) };
-    let patience = Patience { silence: host.params.start_timeout, deadline };
+    let patience = Patience::with_silence(host.params.start_timeout, deadline);
     if host.shares() {
         let (common, answer) = commons.greet(request, &client_id, patience).await?;
         let seat = Seat::common(common, host.new_owner(), request, slow);

@@ -84,9 +84,10 @@ impl Modern {
     }
 
     async fn call(self: &Arc<Self>, request: Envelope, cx: Cx) -> Result<Reply, Error> {
-        let Cx { headers, deadline, slow, .. } = cx;
         let Some(client_id) = request.id() else { return Ok(Reply::accepted()) };
-        let patience = Patience { silence: self.host().params.request_timeout, deadline };
+        let timeouts = cx.timeouts.as_deref();
+        let patience = Patience::with_call(&self.host().params, timeouts, cx.deadline);
+        let Cx { headers, slow, .. } = cx;
         let caller = Caller::modern(client_id, slow);
         if request.is_method("subscriptions/listen") {
             return listens::lasting(self, request, caller, patience).await;

@@ -5,6 +5,8 @@ use std::{
     time::Duration,
 };
 
+use tidegate_service::Timeouts;
+
 /// Everything an upstream of this crate is told. Plain data; nothing here is read from elsewhere.
 #[derive(Clone)]
 pub struct Params {
@@ -56,8 +58,9 @@ pub struct Params {
     pub max_line: usize,
     /// How many requests one process works on at a time; more are refused.
     pub max_in_flight: usize,
-    /// How long a request may stay without any sign of life.
-    pub request_timeout: Duration,
+    /// How long a request may stay without any sign of life, unless its route says otherwise. There
+    /// is nothing to connect to.
+    pub timeouts: Timeouts,
 }
 
 /// Who shares a process among legacy sessions.
@@ -114,7 +117,7 @@ impl Params {
             stop_grace: Duration::from_secs(5),
             max_line: 16 << 20,
             max_in_flight: 1024,
-            request_timeout: Duration::from_secs(300),
+            timeouts: Timeouts::default(),
         }
     }
 }

@@ -12,6 +12,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use super::http::{Answer, Connection, request};
+use super::old;
 use crate::process::signal;
 
 const LEGACY: &str = "2025-11-25";
@@ -21,6 +22,8 @@ const RECOVERY: Duration = Duration::from_secs(40);
 /// Behind the first stand child processes, one for each session, behind the second one that sessions
 /// share, behind the third a server over HTTP.
 pub(super) const PATHS: [&str; 3] = ["/own", "/common", "/web"];
+/// Behind this one stands a server over HTTP+SSE, which knows legacy clients only.
+const OLD: &str = "/old";
 
 /// A generator of random numbers (SplitMix64).
 #[derive(Clone, Debug)]
@@ -35,7 +38,7 @@ impl Dice {
         mixed ^ (mixed >> 31)
     }
 
-    fn below(&mut self, bound: usize) -> usize {
+    pub(super) fn below(&mut self, bound: usize) -> usize {
         usize::try_from(self.number() % bound.max(1) as u64).unwrap_or_default()
     }
 
@@ -89,14 +92,18 @@ impl Churn {
                 pause(50);
             }
         }
-        Ok(())
+        let mut session = Session::open(self.address, OLD)?;
+        session.call()?;
+        session.end()
     }
 }
 
 /// One visit of a client, of one of the kinds there are.
 fn visit(address: SocketAddr, dice: &mut Dice) -> anyhow::Result<()> {
-    let path = PATHS.get(dice.below(PATHS.len())).copied().unwrap_or("/own");
-    match dice.below(10) {
+    let path = PATHS.get(dice.below(PATHS.len() + 1)).copied().unwrap_or(OLD);
+    match dice.below(12) {
+        10 | 11 => old::visit(address, path, dice),
+        kind if kind < 4 && path == OLD => old::visit(address, path, dice),
         0 => modern_call(address, path),
         1 => modern_departure(address, path, dice),
         2 => modern_stream(address, path),
@@ -118,14 +125,14 @@ fn visit(address: SocketAddr, dice: &mut Dice) -> anyhow::Result<()> {
 }
 
 /// What takes a while there.
-fn slow(path: &str) -> (&'static str, Value) {
+pub(super) fn slow(path: &str) -> (&'static str, Value) {
     match path {
         "/own" | "/common" => ("hang", json!({})),
         _ => ("slow", json!({"seconds": 1, "steps": 5})),
     }
 }
 
-fn ask(address: SocketAddr, bytes: &[u8]) -> anyhow::Result<Answer> {
+pub(super) fn ask(address: SocketAddr, bytes: &[u8]) -> anyhow::Result<Answer> {
     let mut connection = Connection::open(address)?;
     connection.send(bytes)?;
     Ok(connection.answer()?)
@@ -201,14 +208,14 @@ fn half_a_request(address: SocketAddr, path: &str, dice: &mut Dice) -> anyhow::R
     Ok(())
 }
 
-fn part(connection: Connection, dice: &mut Dice) {
+pub(super) fn part(connection: Connection, dice: &mut Dice) {
     match dice.below(2) {
         0 => connection.leave(),
         _ => drop(connection),
     }
 }
 
-fn pause(milliseconds: usize) {
+pub(super) fn pause(milliseconds: usize) {
     thread::sleep(Duration::from_millis(milliseconds as u64));
 }
 

@@ -93,7 +93,8 @@ impl Connection {
         Ok((answer, framing))
     }
 
-    fn chunk(&mut self) -> io::Result<Vec<u8>> {
+    /// The next chunk of a stream; an empty one is its end.
+    pub(super) fn chunk(&mut self) -> io::Result<Vec<u8>> {
         let end = loop {
             if let Some(end) = position(&self.read, b"\r\n") {
                 break end;

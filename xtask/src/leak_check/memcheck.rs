@@ -22,9 +22,13 @@ pub(super) struct Memory {
     pub(super) indirect: u64,
     pub(super) possible: u64,
     pub(super) reachable: u64,
+    /// What `valgrind.supp` says is no leak. It has to stay the same, as what is reachable does.
+    pub(super) suppressed: u64,
     /// Files that are open at the end, those that were inherited left out.
     pub(super) files: u64,
     pub(super) status: Option<i32>,
+    /// Who allocated what is lost, in valgrind's words.
+    pub(super) records: Vec<String>,
 }
 
 /// A run, and how many visits it saw.
@@ -85,7 +89,7 @@ pub(super) fn wrapper(place: &Place, log: &Path) -> Vec<String> {
 /// Reads the report. Without a leak there is one line instead of the sums.
 pub(super) fn read(report: &str) -> Memory {
     let bytes = |kind: &str| {
-        let line = report.lines().rev().find_map(|line| line.split(kind).nth(1));
+        let line = report.lines().rev().find_map(|line| text(line).trim_start().strip_prefix(kind));
         let number = line.and_then(|rest| rest.trim_start().split(' ').next());
         number.and_then(|number| number.replace(',', "").parse().ok()).unwrap_or_default()
     };
@@ -102,9 +106,27 @@ pub(super) fn read(report: &str) -> Memory {
         indirect: bytes("indirectly lost:"),
         possible: bytes("possibly lost:"),
         reachable: bytes("still reachable:"),
+        suppressed: bytes("suppressed:"),
         files,
         status: None,
+        records: records(report),
     }
+}
+
+/// The records of what is lost: what and how much, then the stack that allocated it.
+fn records(report: &str) -> Vec<String> {
+    let mut lines = report.lines().map(text);
+    let mut records = Vec::new();
+    while let Some(head) = lines.find(|line| line.contains(" lost in loss record ")) {
+        let stack = lines.by_ref().take_while(|line| !line.is_empty());
+        records.push(stack.fold(head.to_owned(), |record, line| format!("{record}\n{line}")));
+    }
+    records
+}
+
+/// A line without the number of the process at its begin: `==7== `.
+fn text(line: &str) -> &str {
+    line.split_once("== ").map_or("", |(_, text)| text.trim_end())
 }
 
 /// What is wrong with the two runs.
@@ -123,12 +145,17 @@ pub(super) fn judge(short: &Memory, long: &Memory) -> Vec<String> {
         if memory.status != Some(0) {
             findings.push(format!("valgrind ended with {:?}", memory.status));
         }
+        findings.extend(memory.records.iter().cloned());
     }
-    if short.reachable.abs_diff(long.reachable) > REACHABLE_LIMIT {
-        findings.push(format!(
-            "still reachable: {} bytes after few visits, {} after ten times as many",
-            short.reachable, long.reachable
-        ));
+    for (what, short, long) in [
+        ("still reachable", short.reachable, long.reachable),
+        ("suppressed", short.suppressed, long.suppressed),
+    ] {
+        if short.abs_diff(long) > REACHABLE_LIMIT {
+            findings.push(format!(
+                "{what}: {short} bytes after few visits, {long} after ten times as many"
+            ));
+        }
     }
     if long.files > short.files {
         findings.push(format!(
@@ -152,12 +179,23 @@ mod tests {
 ==7== Open file descriptor 5: /tmp/log
 ==7==    <inherited from parent>
 ==7== 
+==7== HEAP SUMMARY:
+==7==     in use at exit: 91,984 bytes in 93 blocks
+==7== 
+==7== 8 bytes in 1 blocks are possibly lost in loss record 1 of 9
+==7==    at 0x4A: malloc (in /usr/lib/vgpreload_memcheck.so)
+==7==    by 0x4C: alloc (unix.rs:14)
+==7== 
+==7== 65,536 (61,440 direct, 4,096 indirect) bytes in 16 blocks are definitely lost in loss record 9 of 9
+==7==    at 0x4A: malloc (in /usr/lib/vgpreload_memcheck.so)
+==7== 
 ==7== LEAK SUMMARY:
 ==7==    definitely lost: 65,536 bytes in 16 blocks
 ==7==    indirectly lost: 0 bytes in 0 blocks
 ==7==      possibly lost: 8 bytes in 1 blocks
 ==7==    still reachable: 26,440 bytes in 76 blocks
-==7==         suppressed: 0 bytes in 0 blocks
+==7==         suppressed: 48 bytes in 1 blocks
+==7== ERROR SUMMARY: 2 errors from 2 contexts (suppressed: 1 from 1)
 ";
 
     #[test]
@@ -167,8 +205,18 @@ mod tests {
             indirect: 0,
             possible: 8,
             reachable: 26_440,
+            suppressed: 48,
             files: 1,
             status: None,
+            records: vec![
+                "8 bytes in 1 blocks are possibly lost in loss record 1 of 9\n   \
+                 at 0x4A: malloc (in /usr/lib/vgpreload_memcheck.so)\n   \
+                 by 0x4C: alloc (unix.rs:14)"
+                    .to_owned(),
+                "65,536 (61,440 direct, 4,096 indirect) bytes in 16 blocks are definitely lost in \
+                 loss record 9 of 9\n   at 0x4A: malloc (in /usr/lib/vgpreload_memcheck.so)"
+                    .to_owned(),
+            ],
         };
         assert_eq!(read(REPORT), expected);
         let nothing = "==7== All heap blocks were freed -- no leaks are possible\n";
@@ -186,6 +234,8 @@ mod tests {
             Memory { indirect: 1, ..fine.clone() },
             Memory { possible: 1, ..fine.clone() },
             Memory { reachable: 27_465, ..fine.clone() },
+            Memory { suppressed: 1_025, ..fine.clone() },
+            Memory { records: vec!["who lost it".to_owned()], ..fine.clone() },
             Memory { files: 3, ..fine.clone() },
             Memory { status: Some(99), ..fine.clone() },
             Memory { status: None, ..fine.clone() },

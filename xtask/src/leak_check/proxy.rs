@@ -30,6 +30,8 @@ pub(super) struct Bench {
     pub(super) spares: u32,
     /// The URL of a server over HTTP.
     pub(super) web: String,
+    /// The URL of a server over HTTP+SSE.
+    pub(super) old: String,
 }
 
 /// A running proxy.
@@ -104,7 +106,7 @@ impl Proxy {
 }
 
 fn configuration(bench: &Bench, address: SocketAddr, ops: SocketAddr) -> String {
-    let Bench { child, spares, web, .. } = bench;
+    let Bench { child, spares, web, old, .. } = bench;
     format!(
         "version: 1\n\
          workers: 2\n\
@@ -115,11 +117,13 @@ fn configuration(bench: &Bench, address: SocketAddr, ops: SocketAddr) -> String 
          upstreams:\n  \
            own: {{ stdio: {{ command: {child:?}, stop_grace: 300ms, min_idle: {spares} }} }}\n  \
            common: {{ stdio: {{ command: {child:?}, stop_grace: 300ms, sharing: shared }} }}\n  \
-           web: {{ http: {{ url: \"{web}\", pool_idle: 500ms }} }}\n\
+           web: {{ http: {{ url: \"{web}\", pool_idle: 500ms }} }}\n  \
+           old: {{ http: {{ url: \"{old}\", transport: sse, pool_idle: 500ms }} }}\n\
          routes:\n  \
-           - {{ match: {{ path: /own }}, upstream: own }}\n  \
-           - {{ match: {{ path: /common }}, upstream: common }}\n  \
-           - {{ match: {{ path: /web }}, upstream: web }}\n"
+           - {{ match: {{ path: /own }}, upstream: own, sse: true }}\n  \
+           - {{ match: {{ path: /common }}, upstream: common, sse: true }}\n  \
+           - {{ match: {{ path: /web }}, upstream: web, sse: true }}\n  \
+           - {{ match: {{ path: /old }}, upstream: old, sse: true }}\n"
     )
 }
 

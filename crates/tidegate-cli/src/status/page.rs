@@ -155,9 +155,13 @@ fn plain(value: &Value) -> String {
         Value::String(text) => text.clone(),
         other => other.to_string(),
     };
-    let shown = text.chars().map(|c| match c.is_control() {
-        true => c.escape_default().to_string(),
-        false => c.to_string(),
+    let shown = text.chars().map(|c| match c {
+        // Ends of lines, and what changes the direction in which the rest is read.
+        '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {
+            c.escape_default().to_string()
+        }
+        c if c.is_control() => c.escape_default().to_string(),
+        c => c.to_string(),
     });
     shown.collect()
 }
@@ -214,7 +218,7 @@ mod tests {
                     "last_failure": {
                         "ago_s": 12,
                         "why": "it ended with status 1",
-                        "stderr": ["no such file", "\u{1b}[31mred\u{7}"],
+                        "stderr": ["no such file", "\u{1b}[31mred\u{7}\u{202e}\u{2028}"],
                     },
                 },
                 "files": {
@@ -252,7 +256,7 @@ tidegate 0.1.0, pid 42, serving for 1h 2m: 127.0.0.1:8080, [::1]:8080, ops 127.0
   broken: down for 12s, tried again in 18s: 5 starts failed in a row
   broken: a start failed 12s ago: it ended with status 1
     | no such file
-    | \\u{1b}[31mred\\u{7}
+    | \\u{1b}[31mred\\u{7}\\u{202e}\\u{2028}
   broken: 1 start failed since the proxy runs
   files: moved to a process per session 1m 30s ago: it asked its client for a sample
 ";

@@ -225,6 +225,9 @@ fn unknown_key(name: &str, known: &[&'static str]) -> Mismatch {
     if name == "<<" {
         return Mismatch::new(what, "merge keys are not supported; write the members out");
     }
+    if let Some(now) = raw::renamed(name) {
+        return Mismatch::new(what, format!("it is `{now}` now"));
+    }
     if let Some(meant) = closest(name, known.iter().copied()) {
         return Mismatch::new(what, format!("did you mean `{meant}`?"));
     }

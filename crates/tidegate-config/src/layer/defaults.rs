@@ -64,8 +64,13 @@ fn fitting_upstream(bases: &Dict, given: &Value) -> Option<Value> {
         (false, true) => "http",
         (true, true) | (false, false) => return None,
     };
-    let base = Dict::from([(kind.to_owned(), bases.get(kind)?.clone())]);
-    Some(base.into())
+    let mut timeouts = bases.get("timeouts")?.as_dict()?.clone();
+    if kind == "stdio" {
+        timeouts.remove("connect");
+    }
+    let base =
+        [(kind.to_owned(), bases.get(kind)?.clone()), ("timeouts".to_owned(), timeouts.into())];
+    Some(Dict::from(base).into())
 }
 
 /// Fills in what the routes of the file leave out; figment does not merge into lists.

@@ -15,6 +15,16 @@ pub enum Upstream {
     Http(HttpUpstream),
 }
 
+impl Upstream {
+    /// How long calls may take.
+    pub const fn timeouts(&self) -> &CallTimeouts {
+        match self {
+            Self::Stdio(stdio) => &stdio.timeouts,
+            Self::Http(http) => &http.timeouts,
+        }
+    }
+}
+
 /// How to start and treat a child process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StdioUpstream {
@@ -50,8 +60,22 @@ pub struct StdioUpstream {
     pub max_line: usize,
     /// Most requests one child may have unanswered. Default 1024.
     pub max_in_flight: usize,
-    /// From sending a request to its answer. Default 5 min.
-    pub request_timeout: Duration,
+    /// How long calls may take.
+    pub timeouts: CallTimeouts,
+}
+
+/// How long the calls of an upstream, a route or a tool may take. `None` is no limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CallTimeouts {
+    /// For a connection, TLS included; `None` only over stdio, where there is none. Default 2 s.
+    pub connect: Option<Duration>,
+    /// From sending a request to the first message of its answer. Default 5 min.
+    pub request: Option<Duration>,
+    /// Between two messages of an answer; progress is one. Default 5 min.
+    pub idle: Option<Duration>,
+    /// From the call to the end of its answer, whatever comes. Subscriptions have no end. Default
+    /// 1 h.
+    pub total: Option<Duration>,
 }
 
 /// Who shares a child.
@@ -124,6 +148,9 @@ pub enum Transport {
 /// How legacy streams that break are taken up again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reconnect {
+    /// How long a stream that can be resumed may bring nothing, not even a comment, before it is
+    /// taken to be broken. Default 2 min.
+    pub stall: Duration,
     /// Attempts in a row that may bring nothing. Default 10.
     pub attempts: NonZeroU32,
     /// Limit of the first pause, at most `max`; it doubles with each attempt. Default 500 ms.
@@ -146,12 +173,8 @@ pub struct HttpUpstream {
     /// What is spoken there; with [`Transport::Sse`] the URL is where streams are opened. Default
     /// [`Transport::Http`].
     pub transport: Transport,
-    /// For connecting, TLS included. Default 2 s.
-    pub connect_timeout: Duration,
-    /// From sending a request to the first byte of the answer. Default 5 min.
-    pub request_timeout: Duration,
-    /// Between two pieces of an answer or a stream. Default 5 min.
-    pub idle_timeout: Duration,
+    /// How long calls may take.
+    pub timeouts: CallTimeouts,
     /// Most connections at once. Default 1024.
     pub max_connections: usize,
     /// Most calls that may wait for a connection; may be zero. Default 1024.

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     decode::{Field, Text},
     layer::{MAX_FILE, read_text, reason},
-    model::{Http2, HttpUpstream, Transport},
+    model::{CallTimeouts, Http2, HttpUpstream, Transport},
     problem::Mismatch,
     raw::{Named, RawHttp},
 };
@@ -40,6 +40,7 @@ pub(super) fn check(
     outer: &Section<'_>,
     http: Field<RawHttp>,
     short: Field<Text>,
+    timeouts: Option<CallTimeouts>,
 ) -> Option<HttpUpstream> {
     let section = Section::new(outer.context, outer.key.child("http"));
     let raw = http.optional().map(Option::unwrap_or_default);
@@ -61,9 +62,6 @@ pub(super) fn check(
     let transport = section.choice("transport", raw.transport, "not a transport", &choices);
     let ca_pem = certificates(&section, raw.ca_file);
     let headers = headers(&section, raw.headers);
-    let connect_timeout = section.duration("connect_timeout", raw.connect_timeout, Zero::Refused);
-    let request_timeout = section.duration("request_timeout", raw.request_timeout, Zero::Refused);
-    let idle_timeout = section.duration("idle_timeout", raw.idle_timeout, Zero::Refused);
     let pool_idle = section.duration("pool_idle", raw.pool_idle, Zero::Refused);
     let max_connections = section.count("max_connections", raw.max_connections, 1..=1_000_000);
     let max_waiting = section.count("max_waiting", raw.max_waiting, 0..=1_000_000);
@@ -85,6 +83,7 @@ pub(super) fn check(
         &section,
         reconnect::Fields {
             on: raw.reconnect,
+            stall: raw.reconnect_stall,
             attempts: raw.reconnect_attempts,
             base: raw.reconnect_base,
             max: raw.reconnect_max,
@@ -101,9 +100,7 @@ pub(super) fn check(
     Some(HttpUpstream {
         url: url?,
         transport: transport?,
-        connect_timeout: connect_timeout?,
-        request_timeout: request_timeout?,
-        idle_timeout: idle_timeout?,
+        timeouts: timeouts?,
         max_connections: max_connections?,
         max_waiting: max_waiting?,
         acquire_timeout: acquire_timeout?,

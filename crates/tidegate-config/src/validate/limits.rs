@@ -63,6 +63,7 @@ pub(super) fn timeouts(context: &Context<'_>, raw: Field<RawTimeouts>) -> Option
     let body_idle = section.duration("body_idle", raw.body_idle, Zero::Refused);
     let keep_alive = section.duration("keep_alive", raw.keep_alive, Zero::Refused);
     let write_stall = section.duration("write_stall", raw.write_stall, Zero::Refused);
+    let heartbeat = section.duration("heartbeat", raw.heartbeat, Zero::Refused);
     let session_idle = section.duration("session_idle", raw.session_idle, Zero::Refused);
     let drain = section.duration("drain", raw.drain, Zero::Allowed);
     Some(Timeouts {
@@ -71,6 +72,7 @@ pub(super) fn timeouts(context: &Context<'_>, raw: Field<RawTimeouts>) -> Option
         body_idle: body_idle?,
         keep_alive: keep_alive?,
         write_stall: write_stall?,
+        heartbeat: heartbeat?,
         session_idle: session_idle?,
         drain: drain?,
     })

@@ -1,12 +1,18 @@
 //! Routes: their paths, and that they lead somewhere.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
-use super::section::{Section, Zero};
+use super::{
+    call_timeouts,
+    section::{Section, Zero},
+};
 use crate::{
     decode::{Context, Field, Size, Span, Text, Toggle},
     key::Key,
-    model::{Forward, Limits, Replay, ReplayMode, Route, SlowClient, SlowPolicy, SsePaths},
+    model::{
+        Forward, Limits, Progress, Replay, ReplayMode, Route, SlowClient, SlowPolicy, SsePaths,
+        Upstream,
+    },
     problem::{Mismatch, closest},
     raw::{List, RawForward, RawMatch, RawRoute, RawSse},
     units,
@@ -16,20 +22,24 @@ const KIB: u64 = 1 << 10;
 const GIB: u64 = 1 << 30;
 const REPLAY_MODES: [(&str, ReplayMode); 3] =
     [("auto", ReplayMode::Auto), ("on", ReplayMode::On), ("off", ReplayMode::Off)];
+const PROGRESS: [(&str, Progress); 2] =
+    [("client", Progress::Client), ("always", Progress::Always)];
 const SLOW_POLICIES: [(&str, SlowPolicy); 2] =
     [("pause", SlowPolicy::Pause), ("end", SlowPolicy::End)];
 const PATH_HELP: &str = "write an absolute path such as /mcp";
 
-/// `names` are the upstreams there are; `None` if that could not be told.
+/// `names` are the upstreams there are; `None` if that could not be told. `upstreams` are there only
+/// if all of them are good.
 pub(super) fn routes(
     context: &Context<'_>,
     raw: Field<List<RawRoute>>,
-    names: &Option<Vec<String>>,
+    names: Option<&[String]>,
+    upstreams: Option<&BTreeMap<String, Upstream>>,
 ) -> Option<Vec<Route>> {
     let key = Key::of(&["routes"]);
     let raw = raw.optional()?.unwrap_or_default();
     if raw.is_empty() {
-        return missing(context, &key, names.as_deref()?);
+        return missing(context, &key, names?);
     }
     let mut seen: Vec<(Key, String)> = Vec::new();
     let mut pairs = Vec::new();
@@ -38,7 +48,7 @@ pub(super) fn routes(
         let section = Section::new(context, key.item(index));
         let route = field.optional().flatten().and_then(|mut raw| {
             pairs.push((index, std::mem::take(&mut raw.sse)));
-            route(&section, raw, names.as_deref(), &mut seen)
+            route(&section, raw, (names, upstreams), &mut seen)
         });
         match (route, &mut routes) {
             (Some(route), Some(routes)) => routes.push(route),
@@ -131,7 +141,7 @@ fn missing(context: &Context<'_>, key: &Key, names: &[String]) -> Option<Vec<Rou
 fn route(
     section: &Section<'_>,
     raw: RawRoute,
-    names: Option<&[String]>,
+    (names, upstreams): (Option<&[String]>, Option<&BTreeMap<String, Upstream>>),
     seen: &mut Vec<(Key, String)>,
 ) -> Option<Route> {
     let help = "write `match: { path: /mcp }`";
@@ -140,6 +150,10 @@ fn route(
         path(&inner, field, seen)
     });
     let upstream = upstream(section, raw.upstream, names);
+    let behind = upstream.as_ref().and_then(|name| upstreams?.get(name)).map(Upstream::timeouts);
+    let has_connections = behind.map(|timeouts| timeouts.connect.is_some());
+    let changes = call_timeouts::of_route(section, raw.timeouts, raw.tools, has_connections);
+    let progress = section.choice("progress", raw.progress, "not who asks for it", &PROGRESS);
     let forward = forward(raw.forward);
     let mode = section.choice("replay", raw.replay, "not a way to replay", &REPLAY_MODES);
     let window = section.duration("replay_window", raw.replay_window, Zero::Refused);
@@ -155,11 +169,16 @@ fn route(
     };
     let slow_client =
         slow_client(section, (raw.slow_client, raw.slow_client_buffer, raw.slow_client_after));
+    // Without an upstream there is a problem on record.
+    let (timeouts, tools) = changes?.applied_to(*behind?);
     Some(Route {
         path: path?,
         upstream: upstream?,
         sse: None,
         forward: forward?,
+        timeouts,
+        tools,
+        progress: progress?,
         replay,
         slow_client: slow_client?,
     })

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     Secret,
     decode::{Field, Text, Toggle},
-    model::StdioUpstream,
+    model::{CallTimeouts, StdioUpstream},
     problem::Mismatch,
     raw::{List, Named, RawStdio},
 };
@@ -20,7 +20,11 @@ const INHERITED: [&str; 8] = ["PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "USER"
 const COMMAND_HELP: &str =
     "write the program and its arguments, for example [npx, -y, some-server]";
 
-pub(super) fn check(section: &Section<'_>, mut raw: RawStdio) -> Option<StdioUpstream> {
+pub(super) fn check(
+    section: &Section<'_>,
+    mut raw: RawStdio,
+    timeouts: Option<CallTimeouts>,
+) -> Option<StdioUpstream> {
     let processes = processes::processes(section, &mut raw);
     let rlimits = processes::rlimits(section, raw.rlimits);
     let account = account::check(section, raw.user, raw.group);
@@ -37,7 +41,6 @@ pub(super) fn check(section: &Section<'_>, mut raw: RawStdio) -> Option<StdioUps
     let stop_grace = section.duration("stop_grace", raw.stop_grace, Zero::Allowed);
     let max_line = section.size("max_line", raw.max_line, 1024..=1 << 30);
     let max_in_flight = section.count("max_in_flight", raw.max_in_flight, 1..=1_000_000);
-    let request_timeout = section.duration("request_timeout", raw.request_timeout, Zero::Refused);
     let (user, group) = account?;
     Some(StdioUpstream {
         program: found?,
@@ -54,7 +57,7 @@ pub(super) fn check(section: &Section<'_>, mut raw: RawStdio) -> Option<StdioUps
         stop_grace: stop_grace?,
         max_line: max_line?,
         max_in_flight: max_in_flight?,
-        request_timeout: request_timeout?,
+        timeouts: timeouts?,
     })
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{http_upstream, section::Section, stdio_upstream};
+use super::{call_timeouts, http_upstream, section::Section, stdio_upstream};
 use crate::{
     decode::{Context, Field},
     key::Key,
@@ -52,7 +52,7 @@ fn check_name(section: &Section<'_>, name: &str) -> Option<()> {
 }
 
 fn upstream(section: &Section<'_>, raw: RawUpstream) -> Option<Upstream> {
-    let RawUpstream { stdio, http, url } = raw;
+    let RawUpstream { stdio, http, url, timeouts } = raw;
     let has_http = !matches!((&http, &url), (Field::Missing, Field::Missing));
     match (stdio, has_http) {
         (Field::Missing, false) => {
@@ -61,7 +61,10 @@ fn upstream(section: &Section<'_>, raw: RawUpstream) -> Option<Upstream> {
             section.context.refuse_key(&section.key, mismatch);
             None
         }
-        (Field::Missing, true) => http_upstream::check(section, http, url).map(Upstream::Http),
+        (Field::Missing, true) => {
+            let timeouts = call_timeouts::of_upstream(section, timeouts, true);
+            http_upstream::check(section, http, url, timeouts).map(Upstream::Http)
+        }
         (_, true) => {
             let mismatch = Mismatch::new(
                 "it has both a command and a URL",
@@ -72,7 +75,8 @@ fn upstream(section: &Section<'_>, raw: RawUpstream) -> Option<Upstream> {
         }
         (stdio, false) => {
             let inner = Section::new(section.context, section.key.child("stdio"));
-            stdio_upstream::check(&inner, stdio.optional()??).map(Upstream::Stdio)
+            let timeouts = call_timeouts::of_upstream(section, timeouts, false);
+            stdio_upstream::check(&inner, stdio.optional()??, timeouts).map(Upstream::Stdio)
         }
     }
 }

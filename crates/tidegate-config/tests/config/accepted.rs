@@ -5,9 +5,9 @@ use std::{collections::BTreeMap, num::NonZeroU32, path::PathBuf, time::Duration}
 
 use http::{HeaderMap, HeaderValue};
 use tidegate_config::{
-    Config, Forward, Http2, HttpUpstream, Limits, Listener, Log, LogFormat, Ops, Processes,
-    Reconnect, Replay, ReplayMode, Rlimits, Route, Secret, Security, Sharing, SlowClient,
-    SlowPolicy, SsePaths, StdioUpstream, Timeouts, Transport, Upstream,
+    CallTimeouts, Config, Forward, Http2, HttpUpstream, Limits, Listener, Log, LogFormat, Ops,
+    Processes, Progress, Reconnect, Replay, ReplayMode, Rlimits, Route, Secret, Security, Sharing,
+    SlowClient, SlowPolicy, SsePaths, StdioUpstream, Timeouts, Transport, Upstream,
 };
 
 use crate::world::{PEM, World};
@@ -37,6 +37,7 @@ timeouts:
   body_idle: 23m
   keep_alive: 24h
   write_stall: 25d
+  heartbeat: 27s
   session_idle: 26s
   drain: 0s
 security:
@@ -68,19 +69,17 @@ upstreams:
       stop_grace: 32s
       max_line: 33KiB
       max_in_flight: 34
-      request_timeout: 35s
+    timeouts: { request: 35s, idle: 36s, total: 37s }
   remote:
     http:
       url: https://mcp.example/mcp?tenant=a
       transport: http
-      connect_timeout: 41s
-      request_timeout: 42s
-      idle_timeout: 43s
       max_connections: 44
       max_waiting: 47
       acquire_timeout: 48s
       min_idle_connections: 3
       http2: always
+      reconnect_stall: 77s
       reconnect_attempts: 71
       reconnect_base: 72ms
       reconnect_max: 73s
@@ -93,11 +92,17 @@ upstreams:
       max_response: 46KiB
       ca_file: ca.pem
       headers: { X-Token: "Bearer ${TOKEN}" }
+    timeouts: { connect: 41s, request: 42s, idle: off, total: off }
 routes:
   - match: { path: /child }
     upstream: child
     sse: true
     forward: { authorization: true }
+    timeouts: { idle: 81s }
+    progress: always
+    tools:
+      report: { timeouts: { total: 82s, request: off } }
+      "odd name": {}
     replay: on
     replay_window: 51s
     replay_max_events: 52
@@ -110,6 +115,7 @@ routes:
     upstream: remote
     sse: { path: /remote, messages: /inbox }
     forward: { cookies: true }
+    timeouts: { connect: 83s }
     replay: off
 log: { level: "warn,hyper=off", format: json }
 "#;
@@ -155,7 +161,7 @@ fn expected_child(world: &World) -> StdioUpstream {
         stop_grace: seconds(32),
         max_line: 33 << 10,
         max_in_flight: 34,
-        request_timeout: seconds(35),
+        timeouts: timeouts(None, Some(35), Some(36), Some(37)),
     }
 }
 
@@ -166,15 +172,14 @@ fn expected_remote() -> HttpUpstream {
     HttpUpstream {
         url: "https://mcp.example/mcp?tenant=a".parse().unwrap(),
         transport: Transport::Http,
-        connect_timeout: seconds(41),
-        request_timeout: seconds(42),
-        idle_timeout: seconds(43),
+        timeouts: timeouts(Some(41), Some(42), None, None),
         max_connections: 44,
         max_waiting: 47,
         acquire_timeout: seconds(48),
         min_idle_connections: 3,
         http2: Http2::Always,
         reconnect: Some(Reconnect {
+            stall: seconds(77),
             attempts: NonZeroU32::new(71).unwrap(),
             base: Duration::from_millis(72),
             max: seconds(73),
@@ -191,10 +196,23 @@ fn expected_remote() -> HttpUpstream {
     }
 }
 
-/// What a route says that says nothing.
+/// In seconds.
+fn timeouts(
+    connect: Option<u64>,
+    request: Option<u64>,
+    idle: Option<u64>,
+    total: Option<u64>,
+) -> CallTimeouts {
+    let [connect, request, idle, total] =
+        [connect, request, idle, total].map(|limit| limit.map(Duration::from_secs));
+    CallTimeouts { connect, request, idle, total }
+}
+
+/// What a route says about this that says nothing.
 const SLOW_CLIENT: SlowClient =
     SlowClient { policy: SlowPolicy::Pause, buffer: 8 << 20, after: Duration::from_secs(10) };
 
+/// What a route says that says nothing.
 const REPLAY: Replay = Replay {
     mode: ReplayMode::Auto,
     window: Duration::from_secs(300),
@@ -203,20 +221,28 @@ const REPLAY: Replay = Replay {
     prime_after: Duration::from_secs(1),
 };
 
-fn expected(world: &World) -> Config {
+fn expected_routes() -> Vec<Route> {
     let seconds = Duration::from_secs;
-    let address = |text: &str| text.parse().unwrap();
     let sse = |path: &str, messages: &str| {
         Some(SsePaths { path: path.to_owned(), messages: messages.to_owned() })
     };
-    let route = |name: &str, sse, forward, (replay, slow_client)| Route {
-        path: format!("/{name}"),
-        upstream: name.to_owned(),
-        sse,
-        forward,
-        replay,
-        slow_client,
-    };
+    let route =
+        |name: &str, sse, forward, timeouts, tools, progress, (replay, slow_client)| Route {
+            path: format!("/{name}"),
+            upstream: name.to_owned(),
+            sse,
+            forward,
+            timeouts,
+            tools,
+            progress,
+            replay,
+            slow_client,
+        };
+    let child = timeouts(None, Some(35), Some(81), Some(37));
+    let tools = BTreeMap::from([
+        ("report".to_owned(), CallTimeouts { request: None, total: Some(seconds(82)), ..child }),
+        ("odd name".to_owned(), child),
+    ]);
     let replay = Replay {
         mode: ReplayMode::On,
         window: seconds(51),
@@ -226,6 +252,31 @@ fn expected(world: &World) -> Config {
     };
     let slow_client = SlowClient { policy: SlowPolicy::End, buffer: 65 << 10, after: seconds(56) };
     let off = Replay { mode: ReplayMode::Off, ..REPLAY };
+    vec![
+        route(
+            "child",
+            sse("/child/sse", "/child/messages"),
+            Forward { authorization: true, cookies: false },
+            child,
+            tools,
+            Progress::Always,
+            (replay, slow_client),
+        ),
+        route(
+            "remote",
+            sse("/remote", "/inbox"),
+            Forward { authorization: false, cookies: true },
+            timeouts(Some(83), Some(42), None, None),
+            BTreeMap::new(),
+            Progress::Client,
+            (off, SLOW_CLIENT),
+        ),
+    ]
+}
+
+fn expected(world: &World) -> Config {
+    let seconds = Duration::from_secs;
+    let address = |text: &str| text.parse().unwrap();
     Config {
         listeners: ["127.0.0.1:1", "[::1]:2"]
             .map(|text| Listener { address: address(text) })
@@ -253,6 +304,7 @@ fn expected(world: &World) -> Config {
             body_idle: seconds(23 * 60),
             keep_alive: seconds(24 * 3600),
             write_stall: seconds(25 * 86_400),
+            heartbeat: seconds(27),
             session_idle: seconds(26),
             drain: Duration::ZERO,
         },
@@ -264,20 +316,7 @@ fn expected(world: &World) -> Config {
             ("child".to_owned(), Upstream::Stdio(expected_child(world))),
             ("remote".to_owned(), Upstream::Http(expected_remote())),
         ]),
-        routes: vec![
-            route(
-                "child",
-                sse("/child/sse", "/child/messages"),
-                Forward { authorization: true, cookies: false },
-                (replay, slow_client),
-            ),
-            route(
-                "remote",
-                sse("/remote", "/inbox"),
-                Forward { authorization: false, cookies: true },
-                (off, SLOW_CLIENT),
-            ),
-        ],
+        routes: expected_routes(),
         log: Log { level: "warn,hyper=off".to_owned(), format: LogFormat::Json },
     }
 }
@@ -352,6 +391,7 @@ fn defaults() {
             body_idle: seconds(15),
             keep_alive: seconds(75),
             write_stall: seconds(60),
+            heartbeat: seconds(15),
             session_idle: seconds(1800),
             drain: seconds(10),
         }
@@ -365,6 +405,9 @@ fn defaults() {
             upstream: "default".to_owned(),
             sse: None,
             forward: Forward::default(),
+            timeouts: timeouts(Some(2), Some(300), Some(300), Some(3600)),
+            tools: BTreeMap::new(),
+            progress: Progress::Client,
             replay: REPLAY,
             slow_client: SLOW_CLIENT
         }]
@@ -374,15 +417,14 @@ fn defaults() {
         Upstream::Http(HttpUpstream {
             url: "http://127.0.0.1:9/mcp".parse().unwrap(),
             transport: Transport::Http,
-            connect_timeout: seconds(2),
-            request_timeout: seconds(300),
-            idle_timeout: seconds(300),
+            timeouts: timeouts(Some(2), Some(300), Some(300), Some(3600)),
             max_connections: 1024,
             max_waiting: 1024,
             acquire_timeout: seconds(5),
             min_idle_connections: 0,
             http2: Http2::Auto,
             reconnect: Some(Reconnect {
+                stall: seconds(120),
                 attempts: NonZeroU32::new(10).unwrap(),
                 base: Duration::from_millis(500),
                 max: seconds(10),
@@ -438,7 +480,7 @@ fn a_command_on_the_command_line_is_taken_as_it_is() {
             stop_grace: Duration::from_secs(5),
             max_line: 16 << 20,
             max_in_flight: 1024,
-            request_timeout: Duration::from_secs(300),
+            timeouts: timeouts(None, Some(300), Some(300), Some(3600)),
         })
     );
 }

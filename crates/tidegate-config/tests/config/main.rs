@@ -8,4 +8,5 @@ mod refused;
 mod shown;
 mod sse;
 mod state;
+mod timeouts;
 mod world;

@@ -6,6 +6,7 @@ mod limits;
 mod listeners;
 mod routes;
 mod stdio;
+mod timeouts;
 
 use crate::world::World;
 

@@ -30,7 +30,6 @@ upstreams:
       start_attempts: 5  # default
       down_for: 30s  # default
       stop_grace: 5s  # default
-      request_timeout: 5m  # default
       idle_timeout: off  # env TIDEGATE__UPSTREAMS__CHILD__STDIO__IDLE_TIMEOUT
       max_waiting: 1024  # default
       acquire_timeout: 10s  # default
@@ -40,19 +39,21 @@ upstreams:
       max_rss: off  # default
       max_line: 16MiB  # default
       max_in_flight: 1024  # default
+    timeouts:
+      request: 5m  # default
+      idle: 5m  # default
+      total: 1h  # default
   search:
     url: http://127.0.0.1:9/mcp  # t.yaml:4
     http:
       transport: http  # default
-      connect_timeout: 2s  # default
-      request_timeout: 5m  # default
-      idle_timeout: 5m  # default
       pool_idle: 60s  # default
       max_connection_age: off  # default
       max_connection_requests: off  # default
       min_idle_connections: 0  # default
       http2: auto  # default
       reconnect: on  # default
+      reconnect_stall: 2m  # default
       reconnect_attempts: 10  # default
       reconnect_base: 500ms  # default
       reconnect_max: 10s  # default
@@ -67,6 +68,11 @@ upstreams:
         authorization: "Bearer <secret from TOKEN>"  # t.yaml:7
         x-api-key: "<hidden>"  # t.yaml:8
         x-tenant: blue  # t.yaml:9
+    timeouts:
+      connect: 2s  # default
+      request: 5m  # default
+      idle: 5m  # default
+      total: 1h  # default
 routes:
   - match:
       path: /s  # t.yaml:17
@@ -75,6 +81,7 @@ routes:
     forward:
       authorization: false  # default
       cookies: false  # default
+    progress: client  # default
     replay: auto  # default
     replay_window: 5m  # default
     replay_max_events: 1000  # default
@@ -92,6 +99,7 @@ routes:
     forward:
       authorization: false  # default
       cookies: true  # t.yaml:22
+    progress: client  # default
     replay: auto  # default
     replay_window: 20s  # t.yaml:23
     replay_max_events: 1000  # default
@@ -119,6 +127,7 @@ timeouts:
   body_idle: 15s  # default
   keep_alive: 75s  # default
   write_stall: 60s  # default
+  heartbeat: 15s  # default
   session_idle: 30m  # default
   drain: 10s  # default
 security:

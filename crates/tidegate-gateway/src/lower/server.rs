@@ -28,6 +28,7 @@ pub(crate) fn server(config: &Config, routes: &[Arc<SlowClients>]) -> Params {
             body_idle: timeouts.body_idle,
             keep_alive: timeouts.keep_alive,
             write_stall: timeouts.write_stall,
+            heartbeat: timeouts.heartbeat,
             ..Timeouts::default()
         },
         security: security(config),

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use tidegate_config::{
-    Config, Replay, ReplayMode, SlowClient, SlowPolicy, Transport, Upstream as Configured,
+    CallTimeouts, Config, Progress, Replay, ReplayMode, SlowClient, SlowPolicy, Transport,
+    Upstream as Configured,
 };
 use tidegate_process::Spawner;
 use tidegate_server::legacy_failure;
 use tidegate_service::{
-    Tasks,
+    Tasks, Timeouts,
     slow::{Backlog, Policy, SlowClients, SlowParams},
 };
 use tidegate_session::{LogLimits, ReplayParams};
@@ -18,7 +19,7 @@ use tidegate_upstream_stdio::{Rlimits, Sharing, StdioUpstream};
 
 use crate::{
     gateway::StartError,
-    rules::Forward,
+    rules::{CallLimits, Forward, TimeoutsLayer},
     stack::{Leaf, Route},
 };
 
@@ -78,6 +79,8 @@ pub(crate) fn routes(
                     authorization: route.forward.authorization,
                     cookies: route.forward.cookies,
                 },
+                timeouts: timeouts_layer(route, config.upstreams.get(&route.upstream)),
+                asks_for_progress: route.progress == Progress::Always,
                 replay: replay_params(&route.replay, leaf),
                 slow: Arc::new(SlowClients::new(
                     route.path.as_str(),
@@ -87,6 +90,27 @@ pub(crate) fn routes(
             })
         })
         .collect()
+}
+
+/// A route says only what its upstream does not.
+fn timeouts_layer(
+    route: &tidegate_config::Route,
+    upstream: Option<&tidegate_config::Upstream>,
+) -> TimeoutsLayer {
+    let usual = upstream.map(|upstream| timeouts(upstream.timeouts()));
+    let limits = |limits: &CallTimeouts| {
+        let timeouts = Some(timeouts(limits)).filter(|timeouts| usual != Some(*timeouts));
+        CallLimits { timeouts: timeouts.map(Arc::new), total: limits.total }
+    };
+    let tools = route.tools.iter().map(|(name, tool)| (name.clone(), limits(tool)));
+    TimeoutsLayer::new(limits(&route.timeouts), tools.collect())
+}
+
+fn timeouts(limits: &CallTimeouts) -> Timeouts {
+    let CallTimeouts { connect, request, idle, total: _ } = *limits;
+    // Over stdio there is nothing to connect to.
+    let connect = connect.unwrap_or_else(|| Timeouts::default().connect);
+    Timeouts { connect, request, idle }
 }
 
 fn slow_params(slow: &SlowClient) -> SlowParams {
@@ -124,9 +148,7 @@ fn http_params(
     tidegate_upstream_http::Params {
         name: Arc::clone(name),
         url: http.url.clone(),
-        connect_timeout: http.connect_timeout,
-        request_timeout: http.request_timeout,
-        idle_timeout: http.idle_timeout,
+        timeouts: timeouts(&http.timeouts),
         max_connections: http.max_connections,
         max_waiting: http.max_waiting,
         acquire_timeout: http.acquire_timeout,
@@ -143,6 +165,7 @@ fn http_params(
         ca_pem: http.ca_pem.clone(),
         headers: http.headers.clone(),
         reconnect: http.reconnect.map(|reconnect| Reconnect {
+            stall: reconnect.stall,
             attempts: reconnect.attempts,
             base: reconnect.base,
             max: reconnect.max,
@@ -190,7 +213,7 @@ fn stdio_params(
         stop_grace: stdio.stop_grace,
         max_line: stdio.max_line,
         max_in_flight: stdio.max_in_flight,
-        request_timeout: stdio.request_timeout,
+        timeouts: timeouts(&stdio.timeouts),
         ..tidegate_upstream_stdio::Params::new(Arc::clone(name), command)
     }
 }
@@ -201,7 +224,7 @@ mod tests {
 
     use tidegate_config::{Environment, Flags, Upstream, load_in};
     use tidegate_service::{
-        Tasks,
+        Tasks, Timeouts,
         slow::{Backlog, Policy, SlowParams},
     };
     use tidegate_session::{LogLimits, ReplayParams};
@@ -211,16 +234,18 @@ mod tests {
     use crate::{processes::Processes, stack::Route};
 
     /// The upstream that this says, none of its values a default.
-    fn upstream(kind: &str, keys: &str) -> Upstream {
-        let vars = [(format!("TIDEGATE__UPSTREAMS__A__{kind}"), keys)];
-        let vars = vars.map(|(name, value)| (name, value.to_owned()));
-        let around = Environment::new(vars, "/").running_as(0, 0);
+    fn upstream(kind: &str, keys: &str, timeouts: &str) -> Upstream {
+        let keys = (format!("TIDEGATE__UPSTREAMS__A__{kind}"), keys.to_owned());
+        let timeouts = ("TIDEGATE__UPSTREAMS__A__TIMEOUTS".to_owned(), timeouts.to_owned());
+        let around = Environment::new([keys, timeouts], "/").running_as(0, 0);
         load_in(&Flags::default(), &around).unwrap().config.upstreams["a"].clone()
     }
 
-    fn stdio(keys: &str) -> Params {
+    fn stdio(keys: &str, timeouts: &str) -> Params {
         let keys = format!("{{command: [/bin/sh, -c, x], clear_env: true, {keys}}}");
-        let Upstream::Stdio(stdio) = upstream("STDIO", &keys) else { panic!("not stdio") };
+        let Upstream::Stdio(stdio) = upstream("STDIO", &keys, timeouts) else {
+            panic!("not stdio")
+        };
         super::stdio_params(&"a".into(), &stdio)
     }
 
@@ -251,13 +276,14 @@ mod tests {
             stop_grace,
             max_line,
             max_in_flight,
-            request_timeout,
+            timeouts,
         } = stdio(
             "env: {K: v}, cwd: /bin, user: 11, group: 12, \
              rlimits: {nofile: 21, as: 22MiB, cpu: 23s}, sharing: shared, max_processes: 31, \
              max_waiting: 32, acquire_timeout: 33s, idle_timeout: 35s, max_age: 36s, \
              max_calls: 37, max_rss: 38MiB, start_timeout: 41s, start_attempts: 42, down_for: 43s, \
-             stop_grace: 44s, max_line: 45KiB, max_in_flight: 46, request_timeout: 47s",
+             stop_grace: 44s, max_line: 45KiB, max_in_flight: 46",
+            "{request: 12s, idle: 13s}",
         );
         assert_eq!((&*name, command), ("a", ["/bin/sh", "-c", "x"].map(Into::into).to_vec()));
         assert_eq!(env.into_iter().collect::<Vec<_>>(), [("K".into(), "v".into())]);
@@ -270,7 +296,9 @@ mod tests {
         assert_eq!((max_calls, max_rss), (Some(37), Some(38 << 20)));
         assert_eq!((start_timeout, start_attempts), (seconds(41), NonZeroU32::new(42).unwrap()));
         assert_eq!((down_for, stop_grace), (seconds(43), seconds(44)));
-        assert_eq!((max_line, max_in_flight, request_timeout), (45 << 10, 46, seconds(47)));
+        assert_eq!((max_line, max_in_flight), (45 << 10, 46));
+        let (request, idle) = (Some(seconds(12)), Some(seconds(13)));
+        assert_eq!((timeouts.request, timeouts.idle), (request, idle));
     }
 
     #[test]
@@ -278,21 +306,21 @@ mod tests {
         for (text, expected) in
             [("session", Sharing::Session), ("shared", Sharing::Shared), ("auto", Sharing::Auto)]
         {
-            assert_eq!(stdio(&format!("sharing: {text}")).sharing, expected);
+            assert_eq!(stdio(&format!("sharing: {text}"), "{}").sharing, expected);
         }
-        assert_eq!(stdio("min_idle: 3").min_idle, 3);
+        assert_eq!(stdio("min_idle: 3", "{}").min_idle, 3);
     }
 
     #[test]
     fn off_is_no_limit() {
-        let params = stdio("idle_timeout: off, max_age: off, max_calls: off, max_rss: off");
+        let params = stdio("idle_timeout: off, max_age: off, max_calls: off, max_rss: off", "{}");
         assert_eq!((params.idle_timeout, params.max_age), (None, None));
         assert_eq!((params.max_calls, params.max_rss), (None, None));
     }
 
     #[test]
     fn the_defaults_of_the_file_are_those_of_the_upstream() {
-        let lowered = stdio("env: {}");
+        let lowered = stdio("env: {}", "{}");
         let own = Params::new("a", Vec::new());
         let told = |params: &Params| {
             (
@@ -300,7 +328,7 @@ mod tests {
                 (params.max_processes, params.max_waiting, params.acquire_timeout),
                 (params.idle_timeout, params.max_age, params.max_calls, params.max_rss),
                 (params.start_timeout, params.start_attempts, params.down_for, params.stop_grace),
-                (params.max_line, params.max_in_flight, params.request_timeout),
+                (params.max_line, params.max_in_flight, params.timeouts),
             )
         };
         assert_eq!(told(&lowered), told(&own));
@@ -360,7 +388,8 @@ mod tests {
 
     fn http(keys: &str) -> tidegate_upstream_http::Params {
         let keys = format!("{{url: 'http://127.0.0.1:9/x', {keys}}}");
-        let Upstream::Http(http) = upstream("HTTP", &keys) else { panic!("not http") };
+        let timeouts = "{connect: 11s, request: 12s, idle: 13s}";
+        let Upstream::Http(http) = upstream("HTTP", &keys, timeouts) else { panic!("not http") };
         super::http_params(&"a".into(), &http)
     }
 
@@ -373,18 +402,16 @@ mod tests {
     #[test]
     fn every_key_of_a_url_reaches_its_upstream() {
         let params = http(
-            "connect_timeout: 11s, request_timeout: 12s, idle_timeout: 13s, max_connections: 14, \
+            "max_connections: 14, \
              max_waiting: 15, acquire_timeout: 16s, pool_idle: 17s, max_connection_age: 19s, \
              max_connection_requests: 20, min_idle_connections: 3, http2: always, \
-             max_response: 18KiB, headers: {k: v}, reconnect_attempts: 21, reconnect_base: 22ms, \
+             max_response: 18KiB, headers: {k: v}, reconnect_stall: 27s, reconnect_attempts: 21, reconnect_base: 22ms, \
              reconnect_max: 23s, reconnect_for: 24s, reconnect_at_once: 25, reconnect_rate: 26",
         );
         let tidegate_upstream_http::Params {
             name,
             url,
-            connect_timeout,
-            request_timeout,
-            idle_timeout,
+            timeouts,
             max_connections,
             max_waiting,
             acquire_timeout,
@@ -400,13 +427,15 @@ mod tests {
         } = params;
         let seconds = Duration::from_secs;
         assert_eq!((&*name, url.to_string().as_str()), ("a", "http://127.0.0.1:9/x"));
-        assert_eq!((connect_timeout, request_timeout), (seconds(11), seconds(12)));
-        assert_eq!((idle_timeout, max_connections), (seconds(13), 14));
+        let expected =
+            Timeouts { connect: seconds(11), request: Some(seconds(12)), idle: Some(seconds(13)) };
+        assert_eq!((timeouts, max_connections), (expected, 14));
         assert_eq!((max_waiting, acquire_timeout), (15, seconds(16)));
         assert_eq!((max_lifetime, max_uses, min_idle), (Some(seconds(19)), Some(20), 3));
         assert_eq!((pool_idle, max_response, ca_pem), (seconds(17), 18 << 10, None));
         assert_eq!((http2, &headers["k"]), (Http2::Always, &"v".parse().unwrap()));
         let expected = Reconnect {
+            stall: seconds(27),
             attempts: NonZeroU32::new(21).unwrap(),
             base: Duration::from_millis(22),
             max: seconds(23),

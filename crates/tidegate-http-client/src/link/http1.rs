@@ -86,11 +86,11 @@ impl Http1 {
     pub(super) fn exchange(
         &mut self,
         request: Outgoing,
-        deadline: Instant,
+        deadline: Option<Instant>,
     ) -> impl Future<Output = Result<Response<Incoming>, HeadError>> + Send {
         self.is_new = false;
         self.watch.before_request();
-        self.timer.set(Some(deadline));
+        self.timer.set(deadline);
         // The connection hears of the request when it is polled, not by a wake of whoever used it
         // last.
         self.relay.begin();

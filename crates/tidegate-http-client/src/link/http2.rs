@@ -208,13 +208,13 @@ impl Http2 {
     pub(super) async fn exchange(
         &mut self,
         mut request: Outgoing,
-        deadline: Instant,
+        deadline: Option<Instant>,
     ) -> Result<Response<Incoming>, HeadError> {
         self.is_new = false;
         if !std::mem::take(&mut self.is_expected) {
             self.shared.expect_call();
         }
-        self.timer.set(Some(deadline));
+        self.timer.set(deadline);
         let path = std::mem::take(request.uri_mut());
         *request.uri_mut() = self.origin.full(path.clone());
         let host = request.headers_mut().remove(HOST);

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{Envelope, head::Head, span::Span};
+use super::{Envelope, Kind, head::Head, span::Span};
 
 /// A token that a hop may have to replace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -41,6 +41,33 @@ impl Envelope {
     pub fn edited_bytes(&self, edits: &[(Field, &[u8])]) -> Bytes {
         let splices = Splices::new(&self.head, edits);
         self.spliced(splices.present()).unwrap_or_else(|| self.bytes.clone())
+    }
+
+    /// A copy of a request that asks for progress under this token, a JSON string or integer;
+    /// `None` where there is no place for it: the message has a token, or its parameters are no
+    /// object. Nothing else changes.
+    #[must_use]
+    pub fn with_progress_token(&self, token: &[u8]) -> Option<Self> {
+        if self.kind() != Kind::Request || self.progress_token().is_some() {
+            return None;
+        }
+        let (at, before, after) = match (self.head.meta, self.head.params) {
+            (meta, _) if !meta.is_absent() => (meta.start + 1, "\"progressToken\":", ""),
+            (_, params) if !params.is_absent() => {
+                (params.start + 1, "\"_meta\":{\"progressToken\":", "}")
+            }
+            _ => (self.head.method.end, ",\"params\":{\"_meta\":{\"progressToken\":", "}}"),
+        };
+        let (head, tail) = self.bytes.split_at_checked(at as usize)?;
+        let is_member = before.starts_with('"');
+        let is_alone = tail.trim_ascii_start().starts_with(b"}");
+        if is_member && !head.ends_with(b"{") {
+            return None;
+        }
+        let comma = if is_member && !is_alone { "," } else { "" };
+        let parts = [head, before.as_bytes(), token, after.as_bytes(), comma.as_bytes(), tail];
+        // A member that the scan took for no token would now be there twice.
+        Self::parse(parts.concat().into()).ok()
     }
 
     /// The bytes with the splices made; `None` if there are none.

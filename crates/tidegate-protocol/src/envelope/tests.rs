@@ -485,3 +485,53 @@ fn debug_shows_no_contents() {
     let call = good(&tool_call(r#"{"name":"a","arguments":{"password":"hunter2"}}"#));
     assert!(!format!("{call:?}").contains("hunter2"));
 }
+
+#[test]
+fn a_progress_token_is_put_where_it_belongs_and_nothing_else_moves() {
+    let cases = [
+        (
+            r#"{"jsonrpc":"2.0","id":1,"method":"m","params":{"n":12345678901234567890}}"#,
+            r#"{"jsonrpc":"2.0","id":1,"method":"m","params":{"_meta":{"progressToken":"t"},"n":12345678901234567890}}"#,
+        ),
+        (
+            r#"{"jsonrpc":"2.0","id":1,"method":"m","params":{ }}"#,
+            r#"{"jsonrpc":"2.0","id":1,"method":"m","params":{"_meta":{"progressToken":"t"} }}"#,
+        ),
+        (
+            r#"{"params":{"a":1,"_meta":{"x":2}},"jsonrpc":"2.0","id":1,"method":"m"}"#,
+            r#"{"params":{"a":1,"_meta":{"progressToken":"t","x":2}},"jsonrpc":"2.0","id":1,"method":"m"}"#,
+        ),
+        (
+            r#"{"jsonrpc":"2.0","id":1,"method":"m","params":{"_meta":{}}}"#,
+            r#"{"jsonrpc":"2.0","id":1,"method":"m","params":{"_meta":{"progressToken":"t"}}}"#,
+        ),
+        (
+            r#"{"method":"m","jsonrpc":"2.0","id":1}"#,
+            r#"{"method":"m","params":{"_meta":{"progressToken":"t"}},"jsonrpc":"2.0","id":1}"#,
+        ),
+    ];
+    for (given, expected) in cases {
+        let request = Envelope::parse(given.into()).unwrap();
+        let asking = request.with_progress_token(br#""t""#).unwrap();
+        assert_eq!(asking.bytes(), expected);
+        assert_eq!(asking.progress_token().unwrap().token(), br#""t""#);
+    }
+    for none in [
+        // It has one.
+        r#"{"jsonrpc":"2.0","id":1,"method":"m","params":{"_meta":{"progressToken":1}}}"#,
+        // It has something there that is none.
+        r#"{"jsonrpc":"2.0","id":1,"method":"m","params":{"_meta":{"progressToken":null}}}"#,
+        // There is no place for one.
+        r#"{"jsonrpc":"2.0","id":1,"method":"m","params":[1]}"#,
+        r#"{"jsonrpc":"2.0","id":1,"method":"m","params":{"_meta":7}}"#,
+        // Nobody answers it.
+        r#"{"jsonrpc":"2.0","method":"m","params":{}}"#,
+        r#"{"jsonrpc":"2.0","id":1,"result":{}}"#,
+    ] {
+        // Some are no valid messages for this scan, and then there is nothing to ask either.
+        let asking = Envelope::parse(none.into())
+            .ok()
+            .and_then(|request| request.with_progress_token(br#""t""#));
+        assert!(asking.is_none(), "{none}");
+    }
+}

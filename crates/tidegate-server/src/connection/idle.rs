@@ -4,17 +4,19 @@
 //! connection, and of each of its streams.
 
 use std::{
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
+    task::{Context, Poll},
     time::Duration,
 };
 
 use parking_lot::Mutex;
 use tokio::{
     sync::Notify,
-    time::{self, Instant},
+    time::{self, Instant, Sleep},
 };
 
 use crate::params::Timeouts;
@@ -32,6 +34,9 @@ pub(crate) struct Activity {
     /// HTTP/2: milliseconds after the epoch at which it last took something, or had nothing to
     /// take.
     taken: AtomicU64,
+    /// A timer for whoever waits for an answer next. Armed for an earlier call it fires too early
+    /// once, which costs less than to arm one for each call.
+    alarm: Mutex<Option<Alarm>>,
     /// HTTP/1.1: how long the client may take nothing of the response that it is given now, in
     /// milliseconds, where that is less than in general.
     patience: AtomicU64,
@@ -39,6 +44,15 @@ pub(crate) struct Activity {
     has_stalled: AtomicBool,
     /// HTTP/2: the request that has just entered, for the task that will serve it.
     entering: Mutex<Option<Arc<Taking>>>,
+}
+
+type Alarm = Pin<Box<Sleep>>;
+
+/// A limit to a wait that hardly ever matters.
+pub(crate) struct Patience<'a> {
+    activity: &'a Activity,
+    alarm: Option<Alarm>,
+    until: Instant,
 }
 
 /// HTTP/2: whether the client takes what is ready for it on one stream.
@@ -74,6 +88,7 @@ impl Activity {
             left: AtomicU64::new(0),
             ready: AtomicUsize::new(0),
             taken: AtomicU64::new(0),
+            alarm: Mutex::new(None),
             patience: AtomicU64::new(u64::MAX),
             has_stalled: AtomicBool::new(false),
             entering: Mutex::default(),
@@ -176,7 +191,42 @@ async fn once_for(patience: Duration, since: impl Fn() -> Option<Instant>) {
     }
 }
 
+impl Patience<'_> {
+    /// Ready once the time is up.
+    pub(crate) fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let until = self.until;
+        let alarm = self.alarm.get_or_insert_with(|| {
+            let kept = self.activity.alarm.lock().take();
+            kept.unwrap_or_else(|| Box::pin(time::sleep_until(until)))
+        });
+        if alarm.deadline() > until {
+            alarm.as_mut().reset(until);
+        }
+        while alarm.as_mut().poll(cx).is_ready() {
+            if Instant::now() >= until {
+                return Poll::Ready(());
+            }
+            alarm.as_mut().reset(until);
+        }
+        Poll::Pending
+    }
+}
+
+impl Drop for Patience<'_> {
+    fn drop(&mut self) {
+        if self.alarm.is_some() {
+            *self.activity.alarm.lock() = self.alarm.take();
+        }
+    }
+}
+
 impl Entered {
+    /// The patience of somebody who begins to wait for an answer.
+    pub(crate) fn patience(&self) -> Patience<'_> {
+        let until = Instant::now() + self.activity.timeouts.heartbeat;
+        Patience { activity: &self.activity, alarm: None, until }
+    }
+
     /// Says that it matters from now on how long the client takes nothing of the response, and if
     /// that is less than in general, how long it may.
     pub(crate) fn judge(&self, patience: Option<Duration>) {

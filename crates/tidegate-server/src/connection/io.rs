@@ -216,7 +216,7 @@ mod tests {
         keep_alive: Duration::from_secs(75),
         write_stall: Duration::from_secs(60),
         initialize: Duration::ZERO,
-        comment: Duration::from_secs(15),
+        heartbeat: Duration::from_secs(15),
     };
 
     /// Notes how it is written to.

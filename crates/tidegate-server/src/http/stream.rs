@@ -53,7 +53,7 @@ pub(super) struct Params {
     /// The id of the request that the stream answers.
     pub(super) id: Option<Id>,
     pub(super) listening: Listening,
-    pub(super) comment_every: Duration,
+    pub(super) heartbeat: Duration,
 }
 
 /// An event stream on its way to the client.
@@ -105,7 +105,7 @@ impl StreamBody {
         Self {
             frames,
             drain,
-            comment: Box::pin(sleep(params.comment_every)),
+            comment: Box::pin(sleep(params.heartbeat)),
             last_sent: Instant::now(),
             is_resumable: false,
             end: None,
@@ -234,11 +234,11 @@ impl StreamBody {
     fn poll_comment(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Broken>>> {
         // The timer is moved only when it fires, not with every event.
         while self.comment.as_mut().poll(cx).is_ready() {
-            let due = self.last_sent + self.params.comment_every;
+            let due = self.last_sent + self.params.heartbeat;
             let now = Instant::now();
             if due <= now {
                 self.last_sent = now;
-                self.comment.as_mut().reset(now + self.params.comment_every);
+                self.comment.as_mut().reset(now + self.params.heartbeat);
                 return Poll::Ready(Some(Ok(COMMENT)));
             }
             self.comment.as_mut().reset(due);

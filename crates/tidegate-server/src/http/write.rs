@@ -30,8 +30,8 @@ pub(super) fn reply(
             headers
                 .insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform"));
             headers.insert(NO_BUFFERING, HeaderValue::from_static("no"));
-            let comment_every = front.params().timeouts.comment;
-            let params = Params { era, id, listening, comment_every };
+            let heartbeat = front.params().timeouts.heartbeat;
+            let params = Params { era, id, listening, heartbeat };
             let stream = StreamBody::new(frames, params, front.draining(), front.counters());
             OutBody::stream(stream)
         }

@@ -11,7 +11,7 @@ use crate::{RESULT, call, message, openmetrics::Labels, request, scrape};
 
 /// Name, type and unit of everything. Dashboards are written against these, so a change here is a
 /// change for users.
-const FAMILIES: [(&str, &str, &str); 89] = [
+const FAMILIES: [(&str, &str, &str); 93] = [
     ("process_cpu_seconds", "counter", "seconds"),
     ("process_max_fds", "gauge", ""),
     ("process_open_fds", "gauge", ""),
@@ -71,6 +71,10 @@ const FAMILIES: [(&str, &str, &str); 89] = [
     ("tidegate_sessions_started", "counter", ""),
     ("tidegate_slow_client_backlog_bytes", "gauge", "bytes"),
     ("tidegate_slow_client_streams_ended", "counter", ""),
+    ("tidegate_sse_asks_refused", "counter", ""),
+    ("tidegate_sse_dropped_messages", "counter", ""),
+    ("tidegate_sse_requests_in_flight", "gauge", ""),
+    ("tidegate_sse_streams_open", "gauge", ""),
     ("tidegate_stdio_asks_refused", "counter", ""),
     ("tidegate_stdio_cpu_seconds", "counter", "seconds"),
     ("tidegate_stdio_down", "gauge", ""),

@@ -8,8 +8,8 @@ use http::{
 };
 use tidegate_http_client::{Attempt, Exchange, Fault};
 use tidegate_pool::CheckoutError;
-use tidegate_protocol::{Era, Kind, Version};
-use tidegate_service::{Call, Cx, Operation, Session};
+use tidegate_protocol::{Envelope, Era, Id, Kind, Version, rpc};
+use tidegate_service::{Call, Cx, Operation, Session, Timeouts};
 use tokio::time::{self, Instant};
 
 use super::{counters::count, state::Purpose};
@@ -18,16 +18,21 @@ use crate::{
     session::{self, Mark},
 };
 
-/// What it takes to ask for the rest of a stream.
+/// The largest request that may be kept for the sake of its id, in bytes.
+const MAX_KEPT: usize = 4096;
+
+/// What it takes to ask for the rest of a stream, or to take the request back.
 #[derive(Debug)]
 pub(crate) struct Source {
     /// The client's headers. A list, since to copy a map costs more and every call does.
     headers: Vec<(HeaderName, HeaderValue)>,
     version: Option<Version>,
     session: Option<Session>,
-    deadline: Option<Instant>,
-    /// The request that is answered.
-    request: Option<Mark>,
+    timeouts: Option<Arc<Timeouts>>,
+    /// The id of the request that is answered, if it can be taken back.
+    request: Option<Id>,
+    /// Whether the protocol has resumption.
+    is_resumable: bool,
     /// The id that the reader wanted to go on from.
     pub(super) last: Option<HeaderValue>,
     pub(super) purpose: Purpose,
@@ -45,14 +50,14 @@ pub(super) enum Outcome {
 }
 
 impl Source {
-    /// Of a call that is about to be made; `None` if its protocol knows no resumption.
+    /// Of a legacy call that is about to be made and has an answer.
     pub(crate) fn of(operation: &Operation, cx: &Cx) -> Option<Self> {
         let (purpose, last) = match operation {
             Operation::Send(message) if message.kind() == Kind::Request => (Purpose::Answer, None),
             Operation::Listen { last_event_id } => (Purpose::Unasked, last_event_id.clone()),
             Operation::Send(_) | Operation::EndSession => return None,
         };
-        if cx.era == Era::Modern || cx.version == Some(Version::V2024_11_05) {
+        if cx.era == Era::Modern {
             return None;
         }
         let mut headers = Vec::with_capacity(cx.headers.len());
@@ -62,11 +67,14 @@ impl Source {
             headers,
             version: cx.version,
             session: cx.session.clone(),
-            deadline: cx.deadline,
+            timeouts: cx.timeouts.clone(),
             request: match operation {
-                Operation::Send(message) => message.id().as_ref().map(Mark::of),
-                Operation::Listen { .. } | Operation::EndSession => None,
+                Operation::Send(message) if !message.is_method("initialize") => {
+                    message.id().map(|id| lasting(message, id))
+                }
+                Operation::Send(_) | Operation::Listen { .. } | Operation::EndSession => None,
             },
+            is_resumable: cx.version != Some(Version::V2024_11_05),
             last,
             purpose,
         })
@@ -78,10 +86,28 @@ impl Source {
 
     /// Whether the client has cancelled the request; then there may be no answer to wait for.
     pub(super) fn is_cancelled(&self) -> bool {
-        self.request.is_some_and(|request| session::is_cancelled(self.session(), request))
+        let request = self.request.as_ref().map(Mark::of);
+        request.is_some_and(|request| session::is_cancelled(self.session(), request))
     }
 
-    fn call(&self, last_event_id: Option<HeaderValue>) -> Call {
+    pub(crate) const fn is_resumable(&self) -> bool {
+        self.is_resumable
+    }
+
+    /// Takes the request back.
+    pub(crate) fn cancellation(&self, reason: &str) -> Option<Call> {
+        let id = String::from_utf8_lossy(self.request.as_ref()?.token()).into_owned();
+        let params = format!(r#"{{"requestId":{id},"reason":{}}}"#, rpc::quote(reason));
+        let note = rpc::notification("notifications/cancelled", &params);
+        Some(self.call(Operation::Send(Envelope::parse(note).ok()?)))
+    }
+
+    /// Asks for what follows an event.
+    fn listen(&self, last_event_id: Option<HeaderValue>) -> Call {
+        self.call(Operation::Listen { last_event_id })
+    }
+
+    fn call(&self, operation: Operation) -> Call {
         let mut headers = HeaderMap::with_capacity(self.headers.len());
         for (name, value) in &self.headers {
             headers.append(name, value.clone());
@@ -89,12 +115,17 @@ impl Source {
         let cx = Cx {
             version: self.version,
             session: self.session.clone(),
-            deadline: self.deadline,
+            timeouts: self.timeouts.clone(),
             headers,
             ..Cx::new(Era::Legacy)
         };
-        Call { operation: Operation::Listen { last_event_id }, cx }
+        Call { operation, cx }
     }
+}
+
+/// The id in a form that does not keep a large message alive.
+fn lasting(request: &Envelope, id: Id) -> Id {
+    if request.len() > MAX_KEPT { id.detach() } else { id }
 }
 
 /// Whether a GET has its own value of this, or none. Most of what a client sends is of this kind,
@@ -125,12 +156,6 @@ pub(super) async fn attempt(
             None => std::future::pending().await,
         }
     };
-    let deadline_passed = async {
-        match source.deadline {
-            Some(deadline) => time::sleep_until(deadline).await,
-            None => std::future::pending().await,
-        }
-    };
     let going_on = async {
         time::sleep_until(at).await;
         let Some(core) = core.upgrade() else { return stopping() };
@@ -141,7 +166,6 @@ pub(super) async fn attempt(
         () = stopped.cancelled() => stopping(),
         outcome = going_on => outcome,
         () = session_over => Outcome::Over(Fault::SessionGone),
-        () = deadline_passed => Outcome::Over(Fault::Deadline),
     }
 }
 
@@ -150,7 +174,7 @@ async fn ask(core: &Arc<Core>, source: &Source, last: Option<HeaderValue>) -> Ou
     let attempt = async {
         let attempt = Attempt::new(Arc::clone(core.client.counters()));
         let is_answer = source.purpose == Purpose::Answer;
-        (attempt, core.listen_again(source.call(last), is_answer).await)
+        (attempt, core.listen_again(source.listen(last), is_answer).await)
     };
     let Ok((mut attempt, answered)) = brake.run(attempt).await else {
         return failed(core, Fault::Busy(CheckoutError::QueueFull));

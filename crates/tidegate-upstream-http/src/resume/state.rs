@@ -173,6 +173,11 @@ impl State {
         Next::Reconnect { at: (now + self.pause(attempt, jitter)).min(last_moment), attempt }
     }
 
+    /// Whether there is an id to go on from.
+    pub(super) const fn has_place(&self) -> bool {
+        !self.last.is_empty()
+    }
+
     /// The id to go on from.
     pub(super) fn last(&self) -> Option<HeaderValue> {
         if self.last.is_empty() { None } else { HeaderValue::from_bytes(&self.last).ok() }

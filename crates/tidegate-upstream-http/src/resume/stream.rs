@@ -9,6 +9,7 @@ use std::{
     pin::Pin,
     sync::{Arc, Weak},
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use futures_core::Stream;
@@ -22,9 +23,9 @@ use super::{
     attempt::{self, Outcome, Source},
     counters::{Counters, Waiting, count},
     level::Level,
-    state::{Break, Next, Passage, State},
+    state::{Break, Next, Passage, Purpose, State},
 };
-use crate::{course::Core, events::Events, session::UpstreamSession};
+use crate::{course::Core, events::Events, session::UpstreamSession, timed::Ends};
 
 /// Events, from as many connections as it takes.
 ///
@@ -36,7 +37,10 @@ pub(crate) struct Resuming {
     core: Weak<Core>,
     counters: Arc<Counters>,
     upstream: Arc<str>,
+    stall: Duration,
     phase: Phase,
+    /// This connection may be silent for so long only.
+    is_watched: bool,
     /// What the reader is told before anything else.
     news: [Option<Frame>; 2],
 }
@@ -65,7 +69,9 @@ impl Resuming {
             core: Arc::downgrade(core),
             counters: Arc::clone(&core.resumption),
             upstream: Arc::clone(core.client.name()),
+            stall: policy.stall,
             phase: Phase::Reading,
+            is_watched: false,
             news: [None, None],
         }
     }
@@ -122,6 +128,8 @@ impl Resuming {
                 self.count_success(now);
                 self.state.opened(now);
                 self.events.go_on(exchange, attempt);
+                self.is_watched = false;
+                self.watch_for_stalls();
                 self.phase = Phase::Reading;
                 Step::Continue(())
             }
@@ -159,7 +167,9 @@ impl Resuming {
 
     /// A block has come.
     fn read(&mut self, block: sse::Block) -> Step {
-        match self.state.saw(&block) {
+        let passage = self.state.saw(&block);
+        self.watch_for_stalls();
+        match passage {
             Passage::Pass => (),
             Passage::PassReused => count(&self.counters.reused_ids),
             Passage::Drop => {
@@ -170,9 +180,26 @@ impl Resuming {
         Step::Break(Some(Ok(Frame::Block(block))))
     }
 
+    /// A connection that brings nothing is taken to be broken, once that costs nothing: from the
+    /// first event id on. What a server says unasked may be nothing for ever.
+    fn watch_for_stalls(&mut self) {
+        let can_resume = || self.source.purpose == Purpose::Answer && self.state.has_place();
+        if !self.is_watched && can_resume() {
+            self.is_watched = true;
+            self.events.limit_pauses(self.stall);
+        }
+    }
+
     fn wants_warnings(&self) -> bool {
         let bound = self.source.session().and_then(|session| session.binding::<UpstreamSession>());
         bound.and_then(|bound| bound.level()).is_some_and(|level| level <= Level::Warning)
+    }
+}
+
+impl Ends for Resuming {
+    fn end(&mut self, fault: &Fault) {
+        self.phase = Phase::Over;
+        self.events.end(fault);
     }
 }
 

@@ -5,6 +5,7 @@ mod calls;
 mod faults;
 mod framing;
 mod http2;
+mod patience;
 mod resume;
 mod sessions;
 mod streams;

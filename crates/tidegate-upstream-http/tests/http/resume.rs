@@ -18,6 +18,7 @@ use crate::support::{
 
 /// Pauses so short that nobody notices them.
 const QUICK: Reconnect = Reconnect {
+    stall: Duration::from_secs(60),
     attempts: NonZeroU32::new(5).unwrap(),
     base: Duration::from_millis(2),
     max: Duration::from_millis(10),

@@ -135,18 +135,20 @@ async fn an_event_over_the_limit_ends_the_stream() {
 #[tokio::test]
 async fn silence_ends_an_answer_but_not_a_stream_of_what_comes_unasked() {
     let peer = Peer::bind().await;
-    let world = peer.world_with(|params| params.idle_timeout = Duration::from_millis(60));
+    let world = peer.world_with(|params| params.timeouts.idle = Some(Duration::from_millis(60)));
     let (reply, (mut conn, _)) = join!(world.ping(), peer.serve(EVENTS_HEAD));
     let mut stream = events(reply.unwrap());
     for _ in 0..3 {
         tokio::time::sleep(Duration::from_millis(40)).await;
-        conn.send(chunk(": alive\n\n")).await;
+        conn.send(chunk("data: alive\n\n")).await;
         next(&mut stream).await.unwrap().unwrap();
     }
     let error = next(&mut stream).await.unwrap().unwrap_err();
     assert_eq!(error.kind, Kind::Timeout);
-    assert_eq!(error.message(), "waited 60ms for more of the response");
+    assert_eq!(error.message(), "waited 60ms for more of the answer");
     conn.closed().await;
+    let (_, seen) = peer.serve("HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n").await;
+    assert!(String::from_utf8_lossy(&seen.body).contains("notifications/cancelled"));
 
     let subscribe = r#"{"jsonrpc":"2.0","id":"s","method":"subscriptions/listen","params":{}}"#;
     let subscribe = Envelope::parse(subscribe.into()).unwrap();

@@ -9,7 +9,7 @@ use rustls::{
     crypto::aws_lc_rs,
     pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer},
 };
-use tidegate_service::{Kind, Retry};
+use tidegate_service::{Kind, Retry, Timeouts};
 use tidegate_upstream_http::{Params, SetupError};
 use tokio::{join, net::TcpStream};
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
@@ -148,9 +148,8 @@ async fn servers_that_cannot_prove_who_they_are_get_no_request() {
 #[tokio::test]
 async fn a_handshake_that_hangs_is_part_of_connecting() {
     let (peer, authority) = (Peer::bind().await, Authority::new());
-    let connect_timeout = Duration::from_millis(100);
-    let world =
-        World::new(Params { connect_timeout, ..params(peer.address(), Some(authority.pem())) });
+    let timeouts = Timeouts { connect: Duration::from_millis(100), ..Timeouts::default() };
+    let world = World::new(Params { timeouts, ..params(peer.address(), Some(authority.pem())) });
     let (reply, _conn) = join!(world.ping(), peer.accept());
     let error = reply.unwrap_err();
     assert_eq!((error.kind, error.retry), (Kind::Timeout, Retry::NotSent));

@@ -6,7 +6,7 @@ use futures_util::{FutureExt as _, StreamExt as _};
 use serde_json::{Value, json};
 use tidegate_process::Spawner;
 use tidegate_protocol::{Bytes, Envelope, Era, Id};
-use tidegate_service::{Body, Error, Kind, Reply, Retry, Tasks};
+use tidegate_service::{Body, Error, Kind, Reply, Retry, Tasks, Timeouts};
 use tokio::time::{self, Instant};
 
 use super::{Caller, Exchange, Patience};
@@ -33,7 +33,11 @@ impl Stage {
         let params = Params {
             max_line: 1 << 20,
             max_in_flight,
-            request_timeout: SILENCE,
+            timeouts: Timeouts {
+                request: Some(SILENCE),
+                idle: Some(SILENCE),
+                ..Timeouts::default()
+            },
             ..Params::new("stage", Vec::new())
         };
         let mode = if era == Era::Legacy { Mode::Session } else { Mode::Modern };
@@ -57,11 +61,18 @@ impl Stage {
         request: &Value,
         deadline: Option<Instant>,
     ) -> impl Future<Output = Result<Reply, Error>> + use<> {
+        self.send_with(request, Patience::with_silence(SILENCE, deadline))
+    }
+
+    fn send_with(
+        &self,
+        request: &Value,
+        patience: Patience,
+    ) -> impl Future<Output = Result<Reply, Error>> + use<> {
         let request = Envelope::parse(Bytes::from(request.to_string())).unwrap();
         let Self { child, era, .. } = self.clone();
         async move {
             let id = request.id().unwrap();
-            let patience = Patience { silence: SILENCE, deadline };
             let caller = Caller { id, owner: Owner::default(), era, counts: true, slow: None };
             let exchange = Exchange::start(child, &request, caller, patience).await;
             exchange.unwrap().reply().await
@@ -179,6 +190,44 @@ async fn while_a_process_stands_still_with_its_reader_its_silence_means_nothing(
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_first_message_the_pauses_and_the_whole_have_limits_of_their_own() {
+    let second = Duration::from_secs(1);
+    let request = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call",
+        "params": {"_meta": {"progressToken": "t"}}});
+    let stage = Stage::new(Era::Legacy, 8);
+    let route = |request, idle| Timeouts { request, idle, ..Timeouts::default() };
+    let patience = |timeouts: &Timeouts, deadline| {
+        Patience::with_call(&stage.child.params, Some(timeouts), deadline)
+    };
+    let limits = route(Some(20 * second), Some(5 * second));
+    let start = Instant::now();
+    let mut call = pin!(stage.send_with(&request, patience(&limits, None)));
+    assert!((&mut call).now_or_never().is_none());
+    time::advance(15 * second).await;
+    stage.says(&progress("1"));
+    let Body::Stream(mut stream) = call.await.unwrap().body else { panic!("expected a stream") };
+    stream.next().await.unwrap().unwrap();
+    let error = stream.next().await.unwrap().expect_err("nobody answers");
+    assert_eq!(start.elapsed(), 20 * second, "15 s, then a pause of 5 s");
+    assert_eq!(error.message(), "waited 5 s for more of the answer");
+
+    // Without a limit for silence the deadline is one.
+    let limits = route(None, None);
+    let start = Instant::now();
+    let deadline = start + 3600 * second;
+    let mut call = pin!(stage.send_with(&request, patience(&limits, Some(deadline))));
+    assert!((&mut call).now_or_never().is_none());
+    time::advance(1800 * second).await;
+    stage.says(&progress("2"));
+    let Body::Stream(mut stream) = call.await.unwrap().body else { panic!("expected a stream") };
+    stream.next().await.unwrap().unwrap();
+    let error = stream.next().await.unwrap().expect_err("nobody answers");
+    assert_eq!(start.elapsed(), 3600 * second);
+    assert_eq!(error.message(), "waited 3600 s for the end of the answer");
+    assert_eq!(stage.in_flight(), 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_subscription_waits_without_end_once_it_runs() {
     let stage = Stage::new(Era::Modern, 8);
     let listen = json!({"jsonrpc": "2.0", "id": 5, "method": "subscriptions/listen", "params": {}});
@@ -218,7 +267,7 @@ async fn callers_wait_for_room_within_their_time_and_in_bounded_number() {
         let request = Envelope::parse(Bytes::from(large.to_string())).unwrap();
         let child = Arc::clone(&stage.child);
         async move {
-            let patience = Patience { silence: SILENCE, deadline };
+            let patience = Patience::with_silence(SILENCE, deadline);
             Exchange::start(child, &request, Caller::alone(Id::from_u64(1)), patience).await
         }
     };
@@ -254,7 +303,7 @@ async fn death_reaches_callers_who_wait_for_room_as_not_sent() {
     let mut first = pin!(stage.send(&large, None));
     assert!((&mut first).now_or_never().is_none());
     let request = Envelope::parse(Bytes::from(large.to_string())).unwrap();
-    let patience = Patience { silence: SILENCE, deadline: None };
+    let patience = Patience::with_silence(SILENCE, None);
     let child = Arc::clone(&stage.child);
     let mut second =
         pin!(Exchange::start(child, &request, Caller::modern(Id::from_u64(1), None), patience));
@@ -274,7 +323,7 @@ async fn requests_do_not_wait_for_room_in_a_process_that_takes_none_any_more() {
     let mut first = pin!(stage.send(&large, None));
     assert!((&mut first).now_or_never().is_none());
     let request = Envelope::parse(Bytes::from(large.to_string())).unwrap();
-    let patience = Patience { silence: SILENCE, deadline: None };
+    let patience = Patience::with_silence(SILENCE, None);
     let caller = Caller::alone(Id::from_u64(2));
     let mut second = pin!(Exchange::start(Arc::clone(&stage.child), &request, caller, patience));
     assert!((&mut second).now_or_never().is_none());

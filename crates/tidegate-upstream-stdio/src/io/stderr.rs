@@ -92,7 +92,14 @@ impl Log {
 /// The line as text that cannot forge another log line or drive a terminal.
 fn printable(line: &[u8]) -> String {
     let text = String::from_utf8_lossy(line);
-    text.trim_end().chars().map(|char| if char.is_control() { '\u{fffd}' } else { char }).collect()
+    text.trim_end().chars().map(|char| if is_plain(char) { char } else { '\u{fffd}' }).collect()
+}
+
+/// Whether a character is shown as itself, where it stands: some that are no controls end a line as
+/// well, or change the direction in which the rest of it is read.
+fn is_plain(char: char) -> bool {
+    !char.is_control()
+        && !matches!(char, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 #[cfg(test)]
@@ -108,12 +115,14 @@ mod tests {
     fn lines_are_joined_cleaned_and_cut() {
         let (mut log, counters, now) = (Log::default(), Counters::default(), Instant::now());
         let mut seen = Vec::new();
-        for part in ["one\nt", "wo\u{1b}[31m\r\n", &"x".repeat(3000), "\n"] {
+        let odd = "a\u{2028}b\u{2029}c\u{202e}d\u{2067}e\u{85}f \u{e9}\u{1f600}\n";
+        for part in ["one\nt", "wo\u{1b}[31m\r\n", odd, &"x".repeat(3000), "\n"] {
             log.take(part.as_bytes(), now, &counters, |line| seen.push(line.to_owned()));
         }
-        let expected = ["one", "two\u{fffd}[31m", &"x".repeat(1024)];
+        let cleaned = "a\u{fffd}b\u{fffd}c\u{fffd}d\u{fffd}e\u{fffd}f \u{e9}\u{1f600}";
+        let expected = ["one", "two\u{fffd}[31m", cleaned, &"x".repeat(1024)];
         assert_eq!(seen, expected);
-        assert_eq!(counters.snapshot().stderr_lines, 3);
+        assert_eq!(counters.snapshot().stderr_lines, 4);
     }
 
     #[test]

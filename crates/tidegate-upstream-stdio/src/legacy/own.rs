@@ -52,7 +52,8 @@ impl Process {
         (session, slow): (&Session, &Option<Arc<SlowClients>>),
         patience: Patience,
     ) -> Result<Self, Error> {
-        let patience = Patience { silence: spares.host.params.start_timeout, ..patience };
+        let start_timeout = spares.host.params.start_timeout;
+        let patience = Patience::with_silence(start_timeout, patience.deadline);
         let (process, answer) = Self::find(spares, handshake, patience).await?;
         if answer.is_none() {
             let answer = process.greet(handshake, Id::from_u64(0), patience).await?;
@@ -137,7 +138,7 @@ pub(crate) async fn greet(
     id: Id,
     silence: Duration,
 ) -> Result<Envelope, Error> {
-    greet_within(child, request, id, Patience { silence, deadline: None }).await
+    greet_within(child, request, id, Patience::with_silence(silence, None)).await
 }
 
 async fn greet_within(

@@ -134,7 +134,7 @@ async fn answer_to(
     until: Instant,
 ) -> Option<Result<Envelope, Error>> {
     let silence = until.saturating_duration_since(Instant::now());
-    let patience = Patience { silence, deadline: Some(until) };
+    let patience = Patience::with_silence(silence, Some(until));
     let caller = Caller::modern(Id::from_u64(0), None).uncounted();
     let asked = Exchange::start(Arc::clone(child), request, caller, patience).await;
     match asked.ok()?.first().await? {

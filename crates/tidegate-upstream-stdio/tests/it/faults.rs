@@ -8,7 +8,7 @@ use tidegate_service::{Kind, Origin, Retry};
 use tidegate_testkit::procs;
 use tokio::time::Instant;
 
-use crate::rig::{Rig, cancel, eventually, gone, next, params, pid, within};
+use crate::rig::{Rig, cancel, eventually, gone, next, params, pid, silence, within};
 
 #[tokio::test]
 async fn a_process_that_ends_fails_all_its_calls_at_once_and_its_session() {
@@ -196,7 +196,7 @@ async fn a_line_of_exactly_the_limit_passes() {
 #[tokio::test]
 async fn a_call_without_an_answer_times_out_and_is_cancelled() {
     let mut params = params(&[]);
-    params.request_timeout = Duration::from_millis(200);
+    params.timeouts = silence(Duration::from_millis(200));
     let rig = Rig::with(params);
     let client = rig.client().await;
     let hanging = (0..50).map(|n| {
@@ -231,7 +231,7 @@ async fn the_deadline_of_the_call_comes_first() {
 #[tokio::test]
 async fn a_process_that_does_not_read_makes_its_own_callers_wait_and_nobody_elses() {
     let mut params = params(&[]);
-    params.request_timeout = Duration::from_millis(400);
+    params.timeouts = silence(Duration::from_millis(400));
     let rig = Rig::with(params);
     let client = rig.client().await;
     let bystander = rig.client().await;

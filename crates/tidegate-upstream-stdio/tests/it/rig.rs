@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 use tidegate_process::Spawner;
 use tidegate_protocol::{Envelope, Era};
 use tidegate_service::{
-    Body, Call, Cx, Error, EventStream, Frame, Operation, Reply, Session, Tasks, slow::SlowClients,
+    Body, Call, Cx, Error, EventStream, Frame, Operation, Reply, Session, Tasks, Timeouts,
+    slow::SlowClients,
 };
 use tidegate_testkit::{procs, stdio_bin};
 use tidegate_upstream_stdio::{Params, StdioUpstream};
@@ -45,9 +46,14 @@ pub(crate) fn params(arguments: &[&str]) -> Params {
         start_timeout: Duration::from_secs(10),
         stop_grace: Duration::from_millis(500),
         max_line: 4 << 20,
-        request_timeout: Duration::from_secs(60),
+        timeouts: silence(Duration::from_secs(60)),
         ..Params::new("scripted", command)
     }
+}
+
+/// Requests may be silent for this long, before and after their first message.
+pub(crate) fn silence(limit: Duration) -> Timeouts {
+    Timeouts { request: Some(limit), idle: Some(limit), ..Timeouts::default() }
 }
 
 impl Rig {

@@ -7,7 +7,9 @@ use serde_json::{Value, json};
 use tidegate_protocol::Envelope;
 use tidegate_service::{Body, Operation};
 
-use crate::rig::{Client, Rig, cancel, eventually, frame, next, rest, stream, with_token, within};
+use crate::rig::{
+    Client, Rig, cancel, eventually, frame, next, rest, silence, stream, with_token, within,
+};
 
 fn log(data: impl Into<Value>) -> Value {
     json!({"jsonrpc": "2.0", "method": "notifications/message",
@@ -241,7 +243,7 @@ async fn line_breaks_between_tokens_do_not_break_the_line() {
 #[tokio::test]
 async fn a_call_that_waits_for_the_user_is_not_too_slow() {
     let mut params = crate::rig::params(&[]);
-    params.request_timeout = Duration::from_millis(150);
+    params.timeouts = silence(Duration::from_millis(150));
     let rig = Rig::with(params);
     let client = rig.client().await;
     let call = client.call(1, "ask", json!({"method": "elicitation/create"}));

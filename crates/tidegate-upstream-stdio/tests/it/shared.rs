@@ -9,7 +9,7 @@ use tidegate_testkit::procs;
 use tokio::time::Instant;
 
 use crate::rig::{
-    Client, Rig, cancel, eventually, next, params, pid, rest, value, with_token, within,
+    Client, Rig, cancel, eventually, next, params, pid, rest, silence, value, with_token, within,
 };
 
 const SUBSCRIPTION: &str = "io.modelcontextprotocol/subscriptionId";
@@ -151,7 +151,7 @@ async fn a_subscription_hears_its_news_under_its_own_id_and_ends_with_a_result()
 #[tokio::test]
 async fn a_subscription_outlives_every_timeout_and_is_cancelled_when_dropped() {
     let mut params = params(&[]);
-    params.request_timeout = Duration::from_millis(150);
+    params.timeouts = silence(Duration::from_millis(150));
     let rig = Rig::with(params);
     let mut client = rig.modern();
     client.tool("echo", json!({})).await;

@@ -10,8 +10,9 @@ use crate::{
     units,
 };
 
-const KEYS: [&str; 7] = [
+const KEYS: [&str; 8] = [
     "reconnect",
+    "reconnect_stall",
     "reconnect_attempts",
     "reconnect_base",
     "reconnect_max",
@@ -24,6 +25,7 @@ const KEYS: [&str; 7] = [
 #[derive(Debug)]
 pub(super) struct Fields {
     pub(super) on: Field<Text>,
+    pub(super) stall: Field<Span>,
     pub(super) attempts: Field<Count>,
     pub(super) base: Field<Span>,
     pub(super) max: Field<Span>,
@@ -40,6 +42,7 @@ pub(super) fn check(section: &Section<'_>, fields: Fields) -> Option<Option<Reco
         "neither on nor off",
         &[("on", true), ("off", false)],
     );
+    let stall = section.duration("reconnect_stall", fields.stall, Zero::Refused);
     let attempts = section.count("reconnect_attempts", fields.attempts, 1..=1_000_000);
     let max = section.duration("reconnect_max", fields.max, Zero::Refused);
     let base = section.duration("reconnect_base", fields.base, Zero::Refused);
@@ -48,6 +51,7 @@ pub(super) fn check(section: &Section<'_>, fields: Fields) -> Option<Option<Reco
     let at_once = section.count("reconnect_at_once", fields.at_once, 1..=1_000_000);
     let rate = section.count("reconnect_rate", fields.rate, 1..=1_000_000);
     let reconnect = Reconnect {
+        stall: stall?,
         attempts: above_zero(attempts?)?,
         base: base?,
         max: max?,

@@ -147,7 +147,7 @@ fn secrets_do_not_reach_the_report() {
     http:
       url: \"${ADDRESS}\"
       headers: { x-token: \"${TOKEN}\", authorization: \"Basic literal\\n\" }
-      request_timeout: \"${TOKEN}\"
+      pool_idle: \"${TOKEN}\"
 ",
     )
     .var("ADDRESS", "ftp://secret.example")
@@ -169,6 +169,7 @@ fn bounds_of_reconnecting() {
     url: http://127.0.0.1:9/
     http:
       reconnect: maybe
+      reconnect_stall: 0s
       reconnect_attempts: 0
       reconnect_base: 11s
       reconnect_for: 0s
@@ -178,16 +179,18 @@ fn bounds_of_reconnecting() {
         &[
             "t.yaml:6:18: upstreams.a.http.reconnect: neither on nor off; found `maybe`",
             "write on or off",
-            "t.yaml:7:27: upstreams.a.http.reconnect_attempts: it is too small; found `0`",
+            "t.yaml:7:24: upstreams.a.http.reconnect_stall: it cannot be zero; found `0s`",
+            "write a duration above zero, at most 365d; it cannot be off",
+            "t.yaml:8:27: upstreams.a.http.reconnect_attempts: it is too small; found `0`",
             "write 1 to 1000000",
-            "t.yaml:8:23: upstreams.a.http.reconnect_base: it is longer than reconnect_max, which \
+            "t.yaml:9:23: upstreams.a.http.reconnect_base: it is longer than reconnect_max, which \
              is 10s; found `11s`",
             "lower reconnect_base or raise reconnect_max",
-            "t.yaml:9:22: upstreams.a.http.reconnect_for: it cannot be zero; found `0s`",
+            "t.yaml:10:22: upstreams.a.http.reconnect_for: it cannot be zero; found `0s`",
             "write a duration above zero, at most 365d; it cannot be off",
-            "t.yaml:10:26: upstreams.a.http.reconnect_at_once: a whole number is needed; found `off`",
+            "t.yaml:11:26: upstreams.a.http.reconnect_at_once: a whole number is needed; found `off`",
             "write digits only, without quotes",
-            "t.yaml:11:23: upstreams.a.http.reconnect_rate: it is too small; found `0`",
+            "t.yaml:12:23: upstreams.a.http.reconnect_rate: it is too small; found `0`",
             "write 1 to 1000000",
         ],
     );

@@ -26,7 +26,7 @@ fn block(text: &'static str) -> Frame {
 
 fn params(era: Era, listening: Listening) -> Params {
     let id = Some(Id::from_u64(7));
-    Params { era, id, listening, comment_every: Duration::from_secs(15) }
+    Params { era, id, listening, heartbeat: Duration::from_secs(15) }
 }
 
 fn body(frames: EventStream, params: Params, drain: &CancellationToken) -> StreamBody {

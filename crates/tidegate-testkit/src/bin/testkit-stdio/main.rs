@@ -17,7 +17,7 @@
 //! | `--exit-at-start CODE` | ends at once, after a line on stderr |
 //! | `--exit-while FILE` | the same, as long as the file exists |
 //! | `--no-ack-while FILE` | acknowledges no subscription, as long as the file exists |
-//! | `--tools-as FILE` | `silent` or `unknown` in the file is what `tools/list` gets |
+//! | `--tools-as FILE` | what `tools/list` gets is in the file: `silent`, `unknown` or an array of tools |
 //! | `--stall-while FILE` | does not read anything, as long as the file exists |
 //! | `--start-delay MS` | takes its time before it reads anything |
 //! | `--garbage-at-start` | prints lines that are no JSON first |

@@ -93,7 +93,10 @@ impl Server {
             "tools/list" => match self.options.tools_as().as_str() {
                 "silent" => (),
                 "unknown" => self.fail(id, -32601, "method not found"),
-                _ => self.result(id, tools::list()),
+                list => match serde_json::from_str(list) {
+                    Ok(Value::Array(tools)) => self.result(id, json!({"tools": tools})),
+                    _ => self.result(id, tools::list()),
+                },
             },
             "tools/call" => tools::call(self, id, params),
             "subscriptions/listen" if modern => self.listen(id, params),

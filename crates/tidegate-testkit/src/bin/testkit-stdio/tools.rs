@@ -105,6 +105,9 @@ pub(crate) fn call(server: &mut Server, id: &Value, params: &Value) {
             for line in 0..number("lines") {
                 options::complain(&format!("stderr line {line}"));
             }
+            if let Some(text) = arguments["text"].as_str() {
+                options::complain(text);
+            }
             json!({})
         }
         "fork" => {

@@ -10,6 +10,7 @@ use super::{Break, Next, Passage, Purpose, State};
 use crate::Reconnect;
 
 const POLICY: Reconnect = Reconnect {
+    stall: Duration::from_secs(60),
     attempts: NonZeroU32::new(4).unwrap(),
     base: Duration::from_millis(100),
     max: Duration::from_millis(1_000),

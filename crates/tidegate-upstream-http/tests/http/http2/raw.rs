@@ -35,7 +35,7 @@ pub(crate) fn world_with(peer: &Peer, change: impl FnOnce(&mut Params)) -> World
     peer.world_with(|params| {
         params.http2 = Http2::Always;
         // A broken test ends before its patience does.
-        params.request_timeout = Duration::from_secs(5);
+        params.timeouts.request = Some(Duration::from_secs(5));
         change(params);
     })
 }

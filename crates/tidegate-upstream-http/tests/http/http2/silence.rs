@@ -15,7 +15,7 @@ use crate::support::{Peer, World, events, listen, send, soon};
 #[tokio::test]
 async fn a_server_that_does_not_open_the_connection_has_not_got_the_call() {
     let peer = Peer::bind().await;
-    let world = world_with(&peer, |params| params.connect_timeout = Duration::from_millis(100));
+    let world = world_with(&peer, |params| params.timeouts.connect = Duration::from_millis(100));
     let (reply, silent) = tokio::join!(world.ping(), peer.accept());
     let error = reply.unwrap_err();
     assert_eq!((error.kind, error.retry), (Kind::Timeout, Retry::NotSent), "{error}");

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use tidegate_service::Kind;
+use tidegate_upstream_http::Reconnect;
 use tokio::{join, time::Instant};
 
 use super::{
@@ -247,7 +248,9 @@ async fn a_stream_that_stands_still_is_taken_up_again() {
     let peer = Peer::bind().await;
     let world = peer.world_with(|params| {
         quick(params);
-        params.idle_timeout = Duration::from_millis(60);
+        let reconnect = params.reconnect.unwrap();
+        let stall = Duration::from_millis(60);
+        params.reconnect = Some(Reconnect { stall, ..reconnect });
     });
     let server = async {
         let (mut stalled, _) = peer.serve(begun(&event("1", "a"))).await;
@@ -332,10 +335,7 @@ async fn a_server_that_wants_to_be_polled_is_polled_at_its_pace() {
 async fn a_server_that_starts_anew_on_its_port_is_found_again() {
     let peer = Peer::bind().await;
     let world = peer.world_with(|params| {
-        params.reconnect = Some(tidegate_upstream_http::Reconnect {
-            attempts: u32::MAX.try_into().unwrap(),
-            ..QUICK
-        });
+        params.reconnect = Some(Reconnect { attempts: u32::MAX.try_into().unwrap(), ..QUICK });
     });
     let address = peer.address();
     let server = async {
