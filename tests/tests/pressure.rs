@@ -377,6 +377,28 @@ async fn a_route_that_ends_streams_cuts_who_takes_nothing_and_not_who_is_slow() 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_that_began_before_its_answer_came_is_ended_too() {
+    let mut upstream = Scripted::start().await;
+    let settings = route("slow_client: end, slow_client_after: 500ms");
+    let heartbeat = "timeouts: { heartbeat: 50ms }\n";
+    let text = format!("{heartbeat}{}{settings}", http_upstream(&upstream.url()));
+    let proxy = Proxy::start(&text).await;
+    let client = Client::modern(&proxy);
+    let mut stalled = stalled(proxy.address(), &client.tool_bytes("1", "x", "{}")).await;
+    let mut exchange = upstream.next().await;
+    assert_eq!(stalled.head().await.unwrap().0, 200, "nothing was said yet");
+    exchange.start_stream().await;
+    for number in 0..LINES {
+        exchange.write_some(format!("{:x}\r\n", event(number).len())).await;
+        exchange.write_some(event(number)).await;
+        exchange.write_some("\r\n").await;
+    }
+    ended(&proxy, "stalled", 1).await;
+    drop((stalled, exchange));
+    finish(proxy).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_was_ended_comes_back_for_the_rest() {
     let settings = route(
         "slow_client: end, slow_client_after: 500ms, slow_client_buffer: 40MiB, \
@@ -528,7 +550,8 @@ async fn memory_stays_flat_however_much_a_server_says() {
     // 60 MB, none of it read.
     let params = format!(r#"{{"name":"emit","arguments":{}}}"#, flood(6000));
     let call = http::post_bytes(&headers, legacy("1", "tools/call", &params).as_bytes());
-    let stalled = stalled(proxy.address(), &call).await;
+    let mut stalled = Connection::open(proxy.address()).await;
+    stalled.send(&call).await;
     let paused = async || {
         let metrics = Metrics::scrape(proxy.ops()).await;
         metrics.count("tidegate_upstream_reads_paused_total", &[])
