@@ -1,5 +1,4 @@
 //! What a server says reaches the session and the stream it is for, once, and nobody else.
-#![expect(clippy::indexing_slicing, clippy::unwrap_used, reason = "tests")]
 
 use serde_json::{Value, json};
 use tidegate_tests::{Client, Metrics, Proxy, client::legacy, http, stdio_upstream};

@@ -1,6 +1,6 @@
 //! Clients that do not read: what waits for them, what becomes of it, and that nobody else waits
 //! with them.
-#![expect(clippy::indexing_slicing, clippy::unwrap_used, reason = "tests")]
+#![expect(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, reason = "tests")]
 
 use std::{
     sync::{
@@ -377,6 +377,28 @@ async fn a_route_that_ends_streams_cuts_who_takes_nothing_and_not_who_is_slow() 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_that_began_before_its_answer_came_is_ended_too() {
+    let mut upstream = Scripted::start().await;
+    let settings = route("slow_client: end, slow_client_after: 500ms");
+    let heartbeat = "timeouts: { heartbeat: 50ms }\n";
+    let text = format!("{heartbeat}{}{settings}", http_upstream(&upstream.url()));
+    let proxy = Proxy::start(&text).await;
+    let client = Client::modern(&proxy);
+    let mut stalled = stalled(proxy.address(), &client.tool_bytes("1", "x", "{}")).await;
+    let mut exchange = upstream.next().await;
+    assert_eq!(stalled.head().await.unwrap().0, 200, "nothing was said yet");
+    exchange.start_stream().await;
+    for number in 0..LINES {
+        exchange.write_some(format!("{:x}\r\n", event(number).len())).await;
+        exchange.write_some(event(number)).await;
+        exchange.write_some("\r\n").await;
+    }
+    ended(&proxy, "stalled", 1).await;
+    drop((stalled, exchange));
+    finish(proxy).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_was_ended_comes_back_for_the_rest() {
     let settings = route(
         "slow_client: end, slow_client_after: 500ms, slow_client_buffer: 40MiB, \
@@ -437,7 +459,7 @@ async fn an_http2_stream_that_is_not_taken_ends_and_the_connection_goes_on() {
         .unwrap();
     let mut running = JoinSet::new();
     running.spawn(async move { drop(connection.await) });
-    let start = async |id: &str| {
+    let start = async |upstream: &mut Scripted, id: &str| {
         let mut request = ::http::Request::builder().method("POST").uri("http://localhost/mcp");
         for (name, value) in modern_headers("tools/call", Some("x")) {
             request = request.header(name, value);
@@ -451,21 +473,17 @@ async fn an_http2_stream_that_is_not_taken_ends_and_the_connection_goes_on() {
         let mut requests = requests.clone().ready().await.unwrap();
         let (response, mut sending) = requests.send_request(request, false).unwrap();
         sending.send_data(Bytes::from(body), true).unwrap();
-        response
+        let mut exchange = upstream.next().await;
+        exchange.start_stream().await;
+        exchange.chunk(event(0)).await;
+        (response.await.unwrap().into_body(), exchange)
     };
-    let slow = start("1").await;
-    let mut slow_exchange = upstream.next().await;
-    slow_exchange.start_stream().await;
+    let (mut slow, mut slow_exchange) = start(&mut upstream, "1").await;
     for number in 0..10 {
         slow_exchange.chunk(event(number)).await;
     }
-    let mut slow = slow.await.unwrap().into_body();
     // The other one is read all the time, so that the connection is alive.
-    let live = start("2").await;
-    let mut exchange = upstream.next().await;
-    exchange.start_stream().await;
-    exchange.chunk(event(0)).await;
-    let mut live = live.await.unwrap().into_body();
+    let (mut live, mut exchange) = start(&mut upstream, "2").await;
     let mut taken = 0;
     let mut number = 1;
     while metric(&proxy, "slow_client_streams_ended_total", &["reason=\"stalled\""]).await == 0 {
@@ -532,7 +550,8 @@ async fn memory_stays_flat_however_much_a_server_says() {
     // 60 MB, none of it read.
     let params = format!(r#"{{"name":"emit","arguments":{}}}"#, flood(6000));
     let call = http::post_bytes(&headers, legacy("1", "tools/call", &params).as_bytes());
-    let stalled = stalled(proxy.address(), &call).await;
+    let mut stalled = Connection::open(proxy.address()).await;
+    stalled.send(&call).await;
     let paused = async || {
         let metrics = Metrics::scrape(proxy.ops()).await;
         metrics.count("tidegate_upstream_reads_paused_total", &[])

@@ -6,7 +6,7 @@
 use std::{
     fmt,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, OnceLock},
     task::{Context, Poll},
 };
 
@@ -71,7 +71,17 @@ pub struct EventStream {
     on_end: Option<Box<dyn FnOnce(Verdict) + Send>>,
     is_answer: bool,
     missed: u64,
-    slow: Option<Arc<SlowClients>>,
+    reader: ReadBy,
+}
+
+/// How the client of a stream is treated if it does not read.
+#[derive(Clone, Debug, Default)]
+enum ReadBy {
+    #[default]
+    Unknown,
+    Known(Arc<SlowClients>),
+    /// It will be known once the reply is there.
+    Later(Arc<OnceLock<Arc<SlowClients>>>),
 }
 
 impl Reply {
@@ -101,12 +111,12 @@ impl Reply {
         match self.body {
             Body::Stream(stream) => {
                 let (is_answer, missed) = (stream.is_answer, stream.missed);
-                let slow = stream.slow.clone();
+                let reader = stream.reader.clone();
                 let mut changed = change(stream);
                 changed.is_answer |= is_answer;
                 changed.missed = changed.missed.max(missed);
-                if changed.slow.is_none() {
-                    changed.slow = slow;
+                if matches!(changed.reader, ReadBy::Unknown) {
+                    changed.reader = reader;
                 }
                 Self { body: Body::Stream(changed), ..self }
             }
@@ -118,7 +128,7 @@ impl Reply {
     #[must_use]
     pub fn read_by(mut self, slow: &Arc<SlowClients>) -> Self {
         if let Body::Stream(stream) = &mut self.body {
-            stream.slow = Some(Arc::clone(slow));
+            stream.reader = ReadBy::Known(Arc::clone(slow));
         }
         self
     }
@@ -139,7 +149,13 @@ impl Reply {
 impl EventStream {
     /// Wraps a stream of frames.
     pub fn new(inner: impl Stream<Item = Result<Frame, Error>> + Send + 'static) -> Self {
-        Self { inner: Box::pin(inner), on_end: None, is_answer: false, missed: 0, slow: None }
+        Self {
+            inner: Box::pin(inner),
+            on_end: None,
+            is_answer: false,
+            missed: 0,
+            reader: ReadBy::Unknown,
+        }
     }
 
     /// Calls `hook` once, when the stream ends or is dropped.
@@ -186,13 +202,24 @@ impl EventStream {
     /// Says how the client is treated if it does not read.
     #[must_use]
     pub fn read_by(mut self, slow: Option<Arc<SlowClients>>) -> Self {
-        self.slow = slow;
+        self.reader = slow.map_or(ReadBy::Unknown, ReadBy::Known);
         self
     }
 
-    /// How the client is treated if it does not read.
-    pub const fn slow(&self) -> Option<&Arc<SlowClients>> {
-        self.slow.as_ref()
+    /// The same for a stream that begins before it is known.
+    #[must_use]
+    pub fn read_by_later(mut self, slow: Arc<OnceLock<Arc<SlowClients>>>) -> Self {
+        self.reader = ReadBy::Later(slow);
+        self
+    }
+
+    /// How the client is treated if it does not read, as far as it is known.
+    pub fn slow(&self) -> Option<&Arc<SlowClients>> {
+        match &self.reader {
+            ReadBy::Unknown => None,
+            ReadBy::Known(slow) => Some(slow),
+            ReadBy::Later(slow) => slow.get(),
+        }
     }
 
     fn finish(&mut self, verdict: Verdict) {

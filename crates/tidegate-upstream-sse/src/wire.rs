@@ -116,6 +116,10 @@ impl Talk {
         let changed = change(&mut demux, &mut fx);
         let begins_to_wait = !is_due && demux.due().is_some();
         let resumes = demux.resumes();
+        if resumes {
+            // Until now the server could not be heard.
+            demux.touch(Instant::now());
+        }
         drop(demux);
         for waker in fx.wake {
             waker.wake();

@@ -279,7 +279,7 @@ impl Child {
         let mut state = self.state.lock();
         let result = act(&mut state, fx);
         let over = state.retiring && state.demux.in_flight() == 0;
-        let resumes = state.demux.resumes();
+        let resumes = state.resumes();
         drop(state);
         self.apply(fx);
         if resumes {
@@ -313,7 +313,7 @@ impl Child {
     fn read<R>(&self, read: impl FnOnce(&mut Demux) -> R) -> R {
         let mut state = self.state.lock();
         let found = read(&mut state.demux);
-        let resumes = state.demux.resumes();
+        let resumes = state.resumes();
         drop(state);
         if resumes {
             self.resume.notify_one();
@@ -436,6 +436,15 @@ impl Child {
 }
 
 impl State {
+    /// Whether the process was not to be read, and now is. Until now it could not be heard.
+    fn resumes(&mut self) -> bool {
+        let resumes = self.demux.resumes();
+        if resumes {
+            self.demux.touch(Instant::now());
+        }
+        resumes
+    }
+
     fn is_gone(&self) -> bool {
         self.closing || self.demux.death().is_some()
     }

@@ -170,12 +170,18 @@ impl Taking {
     /// ready all the time.
     pub(crate) async fn stalled(&self) {
         self.judged.notified().await;
-        let patience = Duration::from_millis(self.patience.load(Ordering::Relaxed));
         let since = || match self.since.load(Ordering::Relaxed) {
             u64::MAX => None,
             millis => Some(self.activity.epoch + Duration::from_millis(millis)),
         };
-        once_for(patience, since).await;
+        loop {
+            let patience = Duration::from_millis(self.patience.load(Ordering::Relaxed));
+            tokio::select! {
+                () = once_for(patience, since) => break,
+                // Its route has said something else.
+                () = self.judged.notified() => (),
+            }
+        }
         self.has_stalled.store(true, Ordering::Relaxed);
     }
 }

@@ -21,6 +21,8 @@ pub(crate) struct OutBody {
     /// Keeps the connection busy until the last byte has been taken.
     entered: Option<Entered>,
     is_http2: bool,
+    /// A stream that has begun before it was known how long its client may take nothing.
+    is_unjudged: bool,
 }
 
 /// HTTP/2: the most that is handed out at once. The library takes a piece whole as soon as the
@@ -47,7 +49,7 @@ impl OutBody {
     }
 
     const fn of(content: Content) -> Self {
-        Self { content, rest: Bytes::new(), entered: None, is_http2: false }
+        Self { content, rest: Bytes::new(), entered: None, is_http2: false, is_unjudged: false }
     }
 
     /// The body of a response on a connection.
@@ -59,6 +61,7 @@ impl OutBody {
         match &self.content {
             Content::Stream(stream) => {
                 entered.judge(stream.slow().and_then(|slow| slow.patience()));
+                self.is_unjudged = stream.slow().is_none();
             }
             Content::Full(Some(bytes)) if bytes.len() > HTTP2_PIECE => entered.judge(None),
             Content::Full(_) => (),
@@ -71,7 +74,16 @@ impl OutBody {
     fn poll_content(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Broken>>> {
         match &mut self.content {
             Content::Full(bytes) => Poll::Ready(bytes.take().map(Ok)),
-            Content::Stream(stream) => stream.poll_bytes(cx),
+            Content::Stream(stream) => {
+                let next = stream.poll_bytes(cx);
+                if self.is_unjudged
+                    && let (Some(slow), Some(entered)) = (stream.slow(), &self.entered)
+                {
+                    self.is_unjudged = false;
+                    entered.judge(slow.patience());
+                }
+                next
+            }
         }
     }
 

@@ -9,12 +9,13 @@
 use std::{
     future::poll_fn,
     pin::Pin,
+    sync::{Arc, OnceLock},
     task::{Context, Poll, ready},
 };
 
 use futures_core::Stream;
 use tidegate_protocol::{Envelope, Era, Id};
-use tidegate_service::{Answer, Body, Error, EventStream, Frame, Reply};
+use tidegate_service::{Answer, Body, Error, EventStream, Frame, Reply, slow::SlowClients};
 
 use super::{error::Rejection, read::Held};
 use crate::connection::Patience;
@@ -24,6 +25,8 @@ struct Late {
     state: State,
     era: Era,
     id: Id,
+    /// For the response, which has begun.
+    slow: Arc<OnceLock<Arc<SlowClients>>>,
     /// The message may not have left yet.
     _held: Held,
 }
@@ -60,8 +63,9 @@ pub(super) async fn reply(
         (Some(reply), _) => reply,
         (None, Some(answer)) => {
             let state = State::Waiting(answer);
-            let late = Late { state, era, id: id.clone(), _held: held };
-            Ok(Reply::stream(EventStream::new(late).answering()))
+            let slow = Arc::<OnceLock<_>>::default();
+            let late = Late { state, era, id: id.clone(), slow: Arc::clone(&slow), _held: held };
+            Ok(Reply::stream(EventStream::new(late).answering().read_by_later(slow)))
         }
         (None, None) => Ok(Reply::accepted()),
     }
@@ -82,6 +86,9 @@ impl Late {
         match body {
             Body::One(answer) => Some(Frame::Message(answer)),
             Body::Stream(frames) => {
+                if let Some(slow) = frames.slow() {
+                    self.slow.get_or_init(|| Arc::clone(slow));
+                }
                 self.state = State::Streaming(frames);
                 None
             }

@@ -115,7 +115,7 @@ impl StreamBody {
     }
 
     /// How the client is treated if it does not read.
-    pub(super) const fn slow(&self) -> Option<&Arc<SlowClients>> {
+    pub(super) fn slow(&self) -> Option<&Arc<SlowClients>> {
         self.frames.slow()
     }
 

@@ -11,6 +11,8 @@ use std::sync::{Arc, atomic::Ordering::Relaxed};
 use tidegate_protocol::Id;
 use tidegate_service::slow::{SlowClients, Slowness, Surplus};
 
+use tokio::time::Instant;
+
 use super::{Call, Demux, Effects, Item, Listener, Mailbox, Phase, Place, Step};
 
 /// How many messages wait at most while there is no GET stream.
@@ -41,6 +43,13 @@ impl Demux {
     /// Whether the stream was not to be read, and now is.
     pub(crate) fn resumes(&mut self) -> bool {
         self.is_paused && !self.pauses()
+    }
+
+    /// Counts silence from this moment on.
+    pub(crate) fn touch(&mut self, now: Instant) {
+        for call in self.calls.values_mut() {
+            call.touched = call.touched.max(now);
+        }
     }
 
     /// Whether nobody waits but those that stand still.

@@ -119,7 +119,7 @@ impl Child {
             return Ok(None);
         }
         let done = act.take().map(|act| act(&mut state));
-        let resumes = state.demux.resumes();
+        let resumes = state.resumes();
         drop(state);
         self.work.notify_one();
         if resumes {

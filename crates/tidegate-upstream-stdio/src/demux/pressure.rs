@@ -49,6 +49,13 @@ impl Demux {
         self.is_held && !self.holds()
     }
 
+    /// Counts silence from this moment on.
+    pub(crate) fn touch(&mut self, now: Instant) {
+        for call in self.calls.values_mut() {
+            call.touched = call.touched.max(now);
+        }
+    }
+
     /// Whether nobody waits but those that stand still.
     fn may_hold(&self) -> bool {
         self.mode == Mode::Session

@@ -166,6 +166,30 @@ async fn every_sign_of_life_renews_the_patience() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn while_a_process_stands_still_with_its_reader_its_silence_means_nothing() {
+    let stage = Stage::new(Era::Legacy, 8);
+    let mut call = pin!(stage.call(None));
+    assert!((&mut call).now_or_never().is_none());
+    let mut said = progress("1");
+    said["params"]["message"] = "x".repeat(100_000).into();
+    while !stage.child.look(|state| state.demux.holds()) {
+        stage.says(&said);
+    }
+    let Body::Stream(mut stream) = call.await.unwrap().body else { panic!("expected a stream") };
+    time::advance(SILENCE * 2).await;
+    while let Some(next) = stream.next().now_or_never() {
+        next.unwrap().unwrap();
+    }
+    assert!(stage.child.resumed().notified().now_or_never().is_some(), "it can be read again");
+    assert!(!stage.child.look(|state| state.demux.holds()));
+    // What it said meanwhile is still in the pipe.
+    time::advance(SILENCE / 2).await;
+    assert!(stream.next().now_or_never().is_none());
+    stage.says(&progress("1"));
+    stream.next().await.unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_first_message_the_pauses_and_the_whole_have_limits_of_their_own() {
     let second = Duration::from_secs(1);
     let request = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call",
