@@ -219,8 +219,9 @@ impl Follower {
                 return None;
             }
         };
-        if self.ids.is_empty() && event.id.is_none() {
-            books.count("events without an id");
+        if event.id.is_none() {
+            // Whoever loses the connection now has nothing to come back with.
+            books.finding(format!("{}: event {number} has no id", self.transcript.name()));
         }
         books.count("events read");
         if std::mem::take(&mut self.begins_anew) && self.ids.is_empty() {
