@@ -46,7 +46,7 @@ pub(super) async fn call(run: &Rc<Run>, path: &'static str, name: &str) {
     let every = 200 + dice.below(800) as u64;
     let arguments = json!({"stream": name, "count": count, "every_ms": every});
     let leave_after = (run.has_cuts && dice.below(4) == 0).then(|| 1 + dice.below(20));
-    let (life, _) = run.web.life();
+    let began = Instant::now();
     let request = modern_call(path, &Value::from(name), "count", &arguments);
     let mut transcript = Transcript::new(name);
     let end = match open(run.address, &request, None).await {
@@ -61,9 +61,8 @@ pub(super) async fn call(run: &Rc<Run>, path: &'static str, name: &str) {
             Some(count + 1)
         }
         End::Broken(what) => {
-            let (now, is_up) = run.web.life();
             let was_cut = script.as_ref().is_some_and(|script| script.was_cut.get());
-            if was_cut || now != life || !is_up {
+            if was_cut || !run.web.is_calm_since(began) {
                 run.books.count("modern calls told that their server broke off");
             } else {
                 run.books.finding(format!("{name} failed: {what}"));

@@ -13,8 +13,9 @@ use crate::table;
 /// Memory is judged over the second half of a run, if that is as long as this: before, the logs of
 /// streams that are over fill their window.
 const SETTLED: Duration = Duration::from_secs(4 * 60);
-/// KiB of resident memory that a minute may add then, by the line through all looks.
-const SLOPE: f64 = 512.0;
+/// How much may come to it in that half, as a share of what there was: a heap settles in steps, and
+/// the longer a run, the less a minute may add.
+const GROWTH: f64 = 0.05;
 
 /// Everything that was seen.
 pub(super) struct Outcome {
@@ -77,13 +78,14 @@ fn trend(memory: &[(Duration, usize)]) -> (f64, Option<String>) {
     let half = memory.last().map(|(last, _)| *last / 2).unwrap_or_default();
     let late: Vec<f64> =
         memory.iter().filter(|(at, _)| *at >= half).map(|(_, kib)| *kib as f64).collect();
-    let per_minute = 60.0 / super::LOOK.as_secs_f64();
-    let slope = slope(&late) * per_minute;
-    let is_too_much = half >= SETTLED && slope > SLOPE;
+    let slope = slope(&late);
+    let (grown, first) =
+        (slope * late.len().saturating_sub(1) as f64, late.first().copied().unwrap_or_default());
+    let is_too_much = half >= SETTLED && grown > first * GROWTH;
     let finding = is_too_much.then(|| {
-        format!("resident memory grows by {slope:.0} KiB a minute, at most {SLOPE:.0}: {late:?}")
+        format!("resident memory grows by {grown:.0} KiB in the second half, which began with {first:.0}")
     });
-    (slope, finding)
+    (slope * 60.0 / super::LOOK.as_secs_f64(), finding)
 }
 
 /// One line in the middle of a run.
@@ -194,9 +196,12 @@ mod tests {
             (0..count).map(|at| (Duration::from_secs(5 * at as u64), kib(at))).collect()
         };
         let climbs = |at| 20_000 + at * 50;
+        let hardly = |at| 200_000 + at * 50;
         let (slope, finding) = trend(&looks(10, climbs));
         assert!((slope - 600.0).abs() < 1.0 && finding.is_some(), "{slope} {finding:?}");
         assert!(trend(&looks(3, climbs)).1.is_none(), "too short to tell");
+        assert!(trend(&looks(10, hardly)).1.is_none(), "a heap that settles");
+        assert!(trend(&looks(60, hardly)).1.is_some(), "it does not");
         assert!(trend(&looks(10, |at| 20_000 + at.min(40) * 500)).1.is_none(), "it has settled");
     }
 }

@@ -160,7 +160,7 @@ impl Run {
     /// One call, from its request to its answer.
     pub(super) async fn call(self: &Rc<Self>, path: &'static str, session: &str, name: &str) {
         let mut dice = Dice::of(self.seed.wrapping_add(1), name);
-        let (life, _) = self.web.life();
+        let began = Instant::now();
         // A child process cannot be told to hurry at the end.
         let (events, pause) = if path == "/own" { (20, 500) } else { (60, 800) };
         let count = 20 + dice.below(events) as u64;
@@ -182,9 +182,8 @@ impl Run {
             End::Told(what) => {
                 // A server that was restarted may have lost the request with its connection, and
                 // then nobody can come back for the answer.
-                let (now, is_up) = self.web.life();
-                let is_known = path == "/web" || path == "/kept";
-                if is_known && (now != life || !is_up) {
+                let is_restarted = path == "/web" || path == "/kept";
+                if is_restarted && !self.web.is_calm_since(began) {
                     self.books.count("calls told that the server was restarted");
                 } else {
                     self.books.finding(format!("{path} {name} failed: {what}"));

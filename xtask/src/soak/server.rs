@@ -26,6 +26,8 @@ use crate::dice::Dice;
 
 /// How long a connection of the server may rest.
 const REST: Duration = Duration::from_secs(120);
+/// How long others may still take a server that was restarted for the one from before, or for away.
+const SETTLING: Duration = Duration::from_secs(10);
 
 /// The server. Clones are the same one.
 #[derive(Clone)]
@@ -51,7 +53,10 @@ pub(super) struct Inner {
 #[derive(Clone, Copy, Debug)]
 struct Life {
     number: u64,
-    is_up: bool,
+    /// Whether it may listen.
+    may_listen: bool,
+    /// Since when it does.
+    up: Option<Instant>,
 }
 
 /// What a connection is for.
@@ -65,7 +70,8 @@ pub(super) enum Door {
 
 impl Web {
     pub(super) fn new(seed: u64, books: &Books, has_cuts: bool, has_mistakes: bool) -> Self {
-        let (life, _) = watch::channel(Life { number: 1, is_up: true });
+        let life = Life { number: 1, may_listen: true, up: Some(Instant::now()) };
+        let (life, _) = watch::channel(life);
         Self(Rc::new(Inner {
             seed,
             books: books.clone(),
@@ -102,17 +108,15 @@ impl Web {
             script.was_cut.set(true);
         }
         self.0.life.send_modify(|life| {
-            life.number += 1;
-            life.is_up = false;
+            *life = Life { number: life.number + 1, may_listen: false, up: None };
         });
         sleep(down).await;
-        self.0.life.send_modify(|life| life.is_up = true);
+        self.0.life.send_modify(|life| life.may_listen = true);
     }
 
-    /// How often it was restarted, a restart that is under way included.
-    pub(super) fn life(&self) -> (u64, bool) {
-        let life = *self.0.life.borrow();
-        (life.number, life.is_up)
+    /// Whether no restart can have disturbed what began then.
+    pub(super) fn is_calm_since(&self, began: Instant) -> bool {
+        self.0.life.borrow().up.is_some_and(|up| up + SETTLING <= began)
     }
 
     /// No more cuts, and all that is still to come comes now.
@@ -153,8 +157,8 @@ impl Inner {
         door: Door,
     ) -> io::Result<()> {
         let mut life = self.life.subscribe();
+        let mut number = life.borrow().number;
         loop {
-            let number = life.borrow().number;
             let restarted = async {
                 match door {
                     Door::Web => life.wait_for(|life| life.number != number).await.is_ok(),
@@ -169,8 +173,10 @@ impl Inner {
                 }
                 _ = restarted => {
                     drop(listener);
-                    life.wait_for(|life| life.is_up).await.map_err(io::Error::other)?;
+                    life.wait_for(|life| life.may_listen).await.map_err(io::Error::other)?;
+                    number = life.borrow().number;
                     listener = listen(address)?;
+                    self.life.send_modify(|life| life.up = Some(Instant::now()));
                 }
             }
         }
