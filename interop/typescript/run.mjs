@@ -12,39 +12,10 @@ import { parseArgs } from "node:util";
 
 import { Human } from "./conn.mjs";
 import { DEMO } from "./demo.mjs";
+import { SCENARIO_MS, attempt, explain, report, within } from "./report.mjs";
 import { KINDS } from "./scenarios.mjs";
 
-const SCENARIO_MS = 20_000;
 const CLOSE_MS = 8_000;
-
-function report(scenario, ok, detail, started, digests = {}) {
-  const ms = Date.now() - started;
-  process.stdout.write(`${JSON.stringify({ scenario, ok, detail: String(detail).slice(0, 400), ms, digests })}\n`);
-}
-
-function explain(error) {
-  const where = /\/(\w+\.mjs:\d+)/.exec(error?.stack ?? "")?.[1] ?? "?";
-  return `${error?.name ?? "Error"}: ${error?.message ?? error} (${where})`;
-}
-
-function within(promise, ms) {
-  let timer;
-  const late = new Promise((_, reject) => {
-    timer = setTimeout(() => reject(new Error(`nothing within ${ms} ms`)), ms);
-  });
-  return Promise.race([promise, late]).finally(() => clearTimeout(timer));
-}
-
-async function attempt(name, scenario, run) {
-  const started = Date.now();
-  run.digests = {};
-  try {
-    const detail = await within(scenario(run), SCENARIO_MS);
-    report(name, true, detail, started, run.digests);
-  } catch (error) {
-    report(name, false, explain(error), started);
-  }
-}
 
 /** After the close nothing may answer under the old session id. */
 async function sessionIsGone(url, sessionId) {

@@ -6,6 +6,7 @@
 
 mod clients;
 mod jobs;
+mod resume;
 mod verdict;
 
 use std::collections::BTreeMap;
@@ -58,16 +59,29 @@ pub(crate) fn run(place: &Place, options: &Options) -> anyhow::Result<bool> {
     }
     let ways: &[Way] = if options.direct { &Way::DIRECT } else { &Way::ALL };
     let names: Vec<String> = clients.iter().map(|client| client.name.clone()).collect();
+    let mut lines = clients::lines(place)?;
+    lines.retain(|line| names.contains(&line.name));
     let work = jobs::plan(&names, ways, !options.direct);
     let runner = Runner::prepare(place, options, clients)?;
     println!("   {} jobs, {WORKERS} at a time", work.len());
     let outcomes = runner.run_all(work)?;
-    let verdict = verdict::judge(&outcomes);
+    let mut verdict = verdict::judge(&outcomes);
     for (title, rows) in verdict::tables(&outcomes, &names) {
         println!("\n{title}");
         let head: Vec<&str> =
             ["scenario"].into_iter().chain(names.iter().map(String::as_str)).collect();
         print!("{}", table::render(&head, &rows));
+    }
+    if !lines.is_empty() {
+        let binary = (!options.direct).then_some(runner.binary.as_path());
+        let seen = resume::run(place, &tools::node(place)?, binary, &lines)?;
+        println!("\ncut off and resumed");
+        let head: Vec<&str> =
+            ["scenario"].into_iter().chain(lines.iter().map(|line| line.name.as_str())).collect();
+        print!("{}", table::render(&head, &seen.rows));
+        verdict.problems.extend(seen.problems);
+        verdict.notes.extend(seen.notes);
+        verdict.summary = format!("{}, {}", verdict.summary, seen.summary);
     }
     println!();
     for note in &verdict.notes {
@@ -76,7 +90,12 @@ pub(crate) fn run(place: &Place, options: &Options) -> anyhow::Result<bool> {
     for problem in &verdict.problems {
         println!("interop: {problem}");
     }
-    println!("interop: {} ({} s)", verdict.summary, start.elapsed().as_secs());
+    println!(
+        "interop: {}, {} problems ({} s)",
+        verdict.summary,
+        verdict.problems.len(),
+        start.elapsed().as_secs()
+    );
     let passed = verdict.problems.is_empty();
     if !passed {
         println!("interop: logs are in {}", place.logs.display());

@@ -23,16 +23,19 @@ use anyhow::{Context as _, ensure};
 use clap::Args;
 use serde_json::json;
 
+use crate::dice::{self, Dice};
 use crate::place::Place;
 use crate::process::{run_logged, tail};
 use crate::servers::{self, Demo, Endpoint, Upstream};
 use crate::table;
-use churn::{Churn, Dice};
+use churn::Churn;
+pub(crate) use http::get as page;
 use judge::Rule;
+pub(crate) use judge::{compare, slope};
 use memcheck::Run;
 use proxy::{Bench, Proxy};
 pub(crate) use self_test::lose_memory;
-use sight::Sight;
+pub(crate) use sight::{Sight, look, resident_kib};
 
 /// How much is done.
 struct Amount {
@@ -123,9 +126,7 @@ pub(crate) fn run(place: &Place, options: &Options) -> anyhow::Result<bool> {
         println!("leak-check: the check {verdict} ({} s)", start.elapsed().as_secs());
         problems
     } else {
-        let seed = options
-            .seed
-            .unwrap_or_else(|| std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0));
+        let seed = options.seed.unwrap_or_else(dice::any_seed);
         println!("leak-check: --seed {seed}");
         let outcome = check(place, options, &bench, &mut Dice(seed))?;
         report(&outcome);

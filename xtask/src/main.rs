@@ -4,6 +4,7 @@
 //! - `conformance`: the official suite against the demo server, directly and through the proxy.
 //! - `interop`: the official SDK clients against the reference servers, the same two ways.
 //! - `leak-check`: traffic of every kind, and what is left of it afterwards.
+//! - `soak`: many streams for long, with breaks on both sides, and what they lose.
 //! - `checks`: all of the above in one run, with the usual cargo commands.
 //!
 //! It is a blocking tool for a person or a CI machine, so it prints, sleeps and reads the
@@ -18,11 +19,13 @@
 mod arch;
 mod checks;
 mod conformance;
+mod dice;
 mod interop;
 mod leak_check;
 mod place;
 mod process;
 mod servers;
+mod soak;
 mod table;
 mod tools;
 
@@ -51,6 +54,11 @@ enum Chore {
     Interop(interop::Options),
     /// Drive the program through everything and see what is left.
     LeakCheck(leak_check::Options),
+    /// Disturb many streams for long and see that none loses anything.
+    Soak(soak::Options),
+    /// The server of a soak, as a child process.
+    #[command(hide = true)]
+    SoakServer,
     /// Lose memory, so that the leak check can be tested.
     #[command(hide = true)]
     LoseMemory,
@@ -70,9 +78,13 @@ fn main() -> ExitCode {
 
 /// True when the chore found nothing wrong; an error is the chore's own failure.
 fn run(chore: Chore) -> anyhow::Result<bool> {
-    if matches!(chore, Chore::LoseMemory) {
-        leak_check::lose_memory();
-        return Ok(true);
+    match chore {
+        Chore::LoseMemory => {
+            leak_check::lose_memory();
+            return Ok(true);
+        }
+        Chore::SoakServer => return soak::serve().map(|()| true),
+        _ => (),
     }
     let place = Place::find()?;
     let passed = match chore {
@@ -81,7 +93,8 @@ fn run(chore: Chore) -> anyhow::Result<bool> {
         Chore::Conformance(options) => conformance::run(&place, &options),
         Chore::Interop(options) => interop::run(&place, &options),
         Chore::LeakCheck(options) => leak_check::run(&place, &options),
-        Chore::LoseMemory => Ok(true),
+        Chore::Soak(options) => soak::run(&place, &options),
+        Chore::LoseMemory | Chore::SoakServer => Ok(true),
     };
     // Logs are for finding out what went wrong.
     if matches!(passed, Ok(true)) {

@@ -24,6 +24,12 @@ pub(crate) struct Endpoint {
 }
 
 impl Endpoint {
+    /// Where it listens.
+    pub(crate) fn address(&self) -> anyhow::Result<SocketAddr> {
+        let address = self.url.strip_prefix("http://").and_then(|rest| rest.split('/').next());
+        Ok(address.unwrap_or_default().parse()?)
+    }
+
     /// Stops it and complains unless it ends in time, with success and without orphans.
     pub(crate) fn stop(self) -> anyhow::Result<()> {
         self.server.stop(STOP_LIMIT)
@@ -40,12 +46,24 @@ pub(crate) enum Upstream<'a> {
     Sse(&'a str),
 }
 
-/// The proxy in front of `upstream`; ready when its readiness probe says so.
+/// The proxy in front of `upstream`, for clients of HTTP+SSE as well.
 pub(crate) fn proxy(
     place: &Place,
     binary: &Path,
     name: &str,
     upstream: &Upstream<'_>,
+) -> anyhow::Result<Endpoint> {
+    let routes = "[{ match: { path: /mcp }, upstream: default, sse: true }]";
+    proxy_with(place, binary, name, upstream, routes)
+}
+
+/// The proxy with these routes; ready when its readiness probe says so.
+pub(crate) fn proxy_with(
+    place: &Place,
+    binary: &Path,
+    name: &str,
+    upstream: &Upstream<'_>,
+    routes: &str,
 ) -> anyhow::Result<Endpoint> {
     let (listen, ops) = (free_address()?, free_address()?);
     let mut command = Command::new(binary);
@@ -54,8 +72,7 @@ pub(crate) fn proxy(
         Upstream::Stdio(words) => command.arg("--").args(*words),
         Upstream::Http(url) | Upstream::Sse(url) => command.args(["--upstream", url]),
     };
-    // Clients of HTTP+SSE as well, below the same path.
-    command.env("TIDEGATE__ROUTES", "[{ match: { path: /mcp }, upstream: default, sse: true }]");
+    command.env("TIDEGATE__ROUTES", routes);
     let label = format!("tidegate ({name})");
     let mut server = Server::start(&label, &mut command, place.log(&format!("tidegate-{name}")))?;
     server.wait_until(START_LIMIT, || accepts(listen) && says_ok(ops, "/health/ready"))?;
@@ -128,7 +145,7 @@ fn preload(place: &Place) -> PathBuf {
     place.root.join("interop/typescript/loopback.mjs")
 }
 
-fn start_http(
+pub(crate) fn start_http(
     place: &Place,
     name: &str,
     command: &mut Command,

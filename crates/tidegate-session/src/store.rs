@@ -18,9 +18,13 @@ use tidegate_protocol::Era;
 use tidegate_service::{Call, Cx, Operation, Session, Upstream};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
-    time::Instant,
+    time::{Instant, timeout},
 };
 use tracing::debug;
+
+/// How long an upstream may take to see a session out that the proxy ends. Nobody waits for what it
+/// says, but the end of others does, and so does a stop.
+const FAREWELL: Duration = Duration::from_secs(5);
 
 /// How many sessions, and for how long.
 #[derive(Clone, Copy, Debug)]
@@ -216,8 +220,14 @@ impl Store {
                 cx.version = entry.session.version();
                 cx.session = Some(entry.session.clone());
                 let call = Call { operation: Operation::EndSession, cx };
-                if let Err(error) = entry.upstream.answer(call).await {
-                    debug!(session = ?entry.session, error = %error.chain(), "not ended upstream");
+                match timeout(FAREWELL, entry.upstream.answer(call)).await {
+                    Ok(Ok(_)) => (),
+                    Ok(Err(error)) => {
+                        debug!(session = ?entry.session, error = %error.chain(), "not ended upstream");
+                    }
+                    Err(_elapsed) => {
+                        debug!(session = ?entry.session, "the upstream did not answer its end");
+                    }
                 }
                 entry.session.end();
             }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::Outcome;
 use crate::place::Place;
 use crate::process::{Ended, run_logged, tail};
-use crate::{arch, conformance, interop, leak_check, tools};
+use crate::{arch, conformance, interop, leak_check, soak, tools};
 
 /// One check of the run.
 pub(crate) struct Step {
@@ -18,7 +18,7 @@ pub(crate) struct Step {
     pub(crate) run: fn(&Place) -> anyhow::Result<Outcome>,
 }
 
-pub(crate) const STEPS: [Step; 13] = [
+pub(crate) const STEPS: [Step; 14] = [
     Step { name: "fmt", about: "cargo fmt --check", needs: None, run: fmt },
     Step { name: "arch", about: "rules of ARCHITECTURE.md", needs: None, run: architecture },
     Step { name: "clippy", about: "clippy on all targets, no warnings", needs: None, run: clippy },
@@ -60,6 +60,12 @@ pub(crate) const STEPS: [Step; 13] = [
         about: "what is left of traffic of every kind, valgrind included",
         needs: Some("build"),
         run: run_leak_check,
+    },
+    Step {
+        name: "soak",
+        about: "streams with breaks on both sides, and what they lose",
+        needs: Some("build"),
+        run: run_soak,
     },
     Step {
         name: "bench",
@@ -161,6 +167,15 @@ fn run_leak_check(place: &Place) -> anyhow::Result<Outcome> {
     }
     let is_clean = leak_check::run(place, &leak_check::Options::quick())?;
     Ok(told(is_clean, "nothing is left", "the leaks are above"))
+}
+
+/// First whether it can fail, then whether it does.
+fn run_soak(place: &Place) -> anyhow::Result<Outcome> {
+    if !soak::run(place, &soak::Options::self_test())? {
+        return Ok(Outcome::Failed("planted mistakes were not found, see above".to_owned()));
+    }
+    let is_whole = soak::run(place, &soak::Options::quick())?;
+    Ok(told(is_whole, "no stream lost anything", "what was lost is above"))
 }
 
 fn bench(place: &Place) -> anyhow::Result<Outcome> {

@@ -15,6 +15,42 @@ const TYPESCRIPT: [(&str, &str, &str); 2] = [
     ("sdk1", "@modelcontextprotocol/sdk", "1.32.2"),
 ];
 
+/// What it takes to run a server of the 2.x line over HTTP.
+const TYPESCRIPT_2_SERVER: [&str; 2] =
+    ["@modelcontextprotocol/server@2.4.0", "@modelcontextprotocol/node@2.1.2"];
+
+/// A line of the TypeScript SDK, client and server.
+pub(crate) struct Line {
+    /// The name of its client.
+    pub(crate) name: String,
+    pub(crate) sdk: &'static str,
+    /// The folder whose `node_modules` holds it.
+    pub(crate) packages: PathBuf,
+}
+
+/// Installs both lines of the TypeScript SDK.
+pub(crate) fn lines(place: &Place) -> anyhow::Result<Vec<Line>> {
+    let mut lines = Vec::new();
+    for (sdk, package, version) in TYPESCRIPT {
+        let wanted = format!("{package}@{version}");
+        // The older line is one package.
+        let packages = if sdk == "sdk2" {
+            let all: Vec<&str> = [wanted.as_str()].into_iter().chain(TYPESCRIPT_2_SERVER).collect();
+            tools::npm(place, &format!("mcp-client-server-ts-{version}"), &all)?
+        } else {
+            tools::npm(place, &folder(package, version), &[&wanted])?
+        };
+        let packages = packages.path().to_path_buf();
+        lines.push(Line { name: format!("typescript-{version}"), sdk, packages });
+    }
+    Ok(lines)
+}
+
+/// Where the tools cache has a package.
+fn folder(package: &str, version: &str) -> String {
+    format!("mcp-{}-ts-{version}", package.rsplit('/').next().unwrap_or(package))
+}
+
 /// An installed SDK with its scenario runner.
 pub(crate) struct Client {
     pub(crate) name: String,
@@ -41,12 +77,8 @@ pub(crate) fn install(place: &Place) -> anyhow::Result<Vec<Client>> {
     }
     let node = tools::node(place)?;
     for (sdk, package, version) in TYPESCRIPT {
-        let short = package.rsplit('/').next().unwrap_or(package);
-        let folder = tools::npm(
-            place,
-            &format!("mcp-{short}-ts-{version}"),
-            &[&format!("{package}@{version}")],
-        )?;
+        let wanted = format!("{package}@{version}");
+        let folder = tools::npm(place, &folder(package, version), &[&wanted])?;
         let runtime =
             Runtime::TypeScript { node: node.clone(), packages: folder.path().to_path_buf() };
         clients.push(Client { name: format!("typescript-{version}"), sdk, runtime });

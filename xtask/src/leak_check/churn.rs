@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use super::http::{Answer, Connection, request};
 use super::old;
+use crate::dice::Dice;
 use crate::process::signal;
 
 const LEGACY: &str = "2025-11-25";
@@ -24,28 +25,6 @@ const RECOVERY: Duration = Duration::from_secs(40);
 pub(super) const PATHS: [&str; 3] = ["/own", "/common", "/web"];
 /// Behind this one stands a server over HTTP+SSE, which knows legacy clients only.
 const OLD: &str = "/old";
-
-/// A generator of random numbers (SplitMix64).
-#[derive(Clone, Debug)]
-pub(super) struct Dice(pub(super) u64);
-
-impl Dice {
-    fn number(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    pub(super) fn below(&mut self, bound: usize) -> usize {
-        usize::try_from(self.number() % bound.max(1) as u64).unwrap_or_default()
-    }
-
-    fn fork(&mut self) -> Self {
-        Self(self.number())
-    }
-}
 
 /// What to do, and how much of it at a time.
 #[derive(Clone, Copy, Debug)]

@@ -150,7 +150,7 @@ pub(super) fn request(method: &str, path: &str, headers: &[(&str, &str)], body: 
 }
 
 /// Gets a page on a connection of its own.
-pub(super) fn get(address: SocketAddr, path: &str) -> io::Result<String> {
+pub(crate) fn get(address: SocketAddr, path: &str) -> io::Result<String> {
     let mut connection = Connection::open(address)?;
     connection.send(&request("GET", path, &[], ""))?;
     let answer = connection.answer()?;

@@ -69,7 +69,7 @@ impl Rule {
 }
 
 /// What one look at rest gives away, against the look at the start.
-pub(super) fn compare(start: &Sight, now: &Sight) -> Vec<String> {
+pub(crate) fn compare(start: &Sight, now: &Sight) -> Vec<String> {
     let mut findings = Vec::new();
     for (name, value) in now {
         let (rule, before) = (Rule::of(name), start.get(name).copied());
@@ -87,7 +87,7 @@ pub(super) fn compare(start: &Sight, now: &Sight) -> Vec<String> {
 }
 
 /// The slope of the least-squares line through `values` at 0, 1, 2 …
-pub(super) fn slope(values: &[f64]) -> f64 {
+pub(crate) fn slope(values: &[f64]) -> f64 {
     let count = values.len() as f64;
     let middle = (count - 1.0) / 2.0;
     let mean = values.iter().sum::<f64>() / count;

@@ -5,8 +5,9 @@ use std::fs;
 use std::path::Path;
 use std::time::Instant;
 
-use super::churn::{Churn, Dice};
+use super::churn::Churn;
 use super::proxy::{Bench, Proxy};
+use crate::dice::Dice;
 use crate::place::Place;
 use crate::tools;
 

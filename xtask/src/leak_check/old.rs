@@ -6,8 +6,9 @@ use anyhow::{Context as _, ensure};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use super::churn::{Dice, ask, part, pause, slow};
+use super::churn::{ask, part, pause, slow};
 use super::http::{Connection, request};
+use crate::dice::Dice;
 use crate::process::signal;
 
 /// A client with its stream open.

@@ -11,7 +11,7 @@ use super::http;
 use crate::process;
 
 /// Everything that is compared, under a name. Sizes are in KiB.
-pub(super) type Sight = BTreeMap<String, f64>;
+pub(crate) type Sight = BTreeMap<String, f64>;
 
 pub(super) const FILES: &str = "open files";
 pub(super) const THREADS: &str = "threads";
@@ -20,7 +20,7 @@ pub(super) const ZOMBIES: &str = "zombies in the tree";
 pub(super) const MEMORY: &str = "resident memory, KiB";
 
 /// Looks at the proxy with this pid and ops listener.
-pub(super) fn look(pid: u32, ops: SocketAddr) -> anyhow::Result<Sight> {
+pub(crate) fn look(pid: u32, ops: SocketAddr) -> anyhow::Result<Sight> {
     let mut sight = gauges(&http::get(ops, "/metrics").context("metrics")?);
     let health: Value = serde_json::from_str(&http::get(ops, "/health").context("health")?)?;
     numbers(&health, "health", &mut sight);
@@ -71,7 +71,7 @@ fn numbers(value: &Value, name: &str, sight: &mut Sight) {
     }
 }
 
-fn resident_kib(pid: u32) -> Option<usize> {
+pub(crate) fn resident_kib(pid: u32) -> Option<usize> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     line.split_whitespace().next()?.parse().ok()

@@ -357,6 +357,27 @@ fn credentials_are_not_printed_with_the_configuration() {
 }
 
 #[test]
+fn default_timeouts() {
+    let mut world = World::new();
+    world.flags.upstream = Some("http://127.0.0.1:9/mcp".to_owned());
+    let config = world.config();
+    let seconds = Duration::from_secs;
+    assert_eq!(
+        config.timeouts,
+        Timeouts {
+            first_byte: seconds(5),
+            headers: seconds(10),
+            body_idle: seconds(15),
+            keep_alive: seconds(75),
+            write_stall: seconds(60),
+            heartbeat: seconds(15),
+            session_idle: seconds(1800),
+            drain: seconds(10),
+        }
+    );
+}
+
+#[test]
 fn defaults() {
     let mut world = World::new();
     world.flags.upstream = Some("http://127.0.0.1:9/mcp".to_owned());
@@ -381,19 +402,6 @@ fn defaults() {
             max_batch: 32,
             replay_budget: 64 << 20,
             slow_client_budget: 128 << 20,
-        }
-    );
-    assert_eq!(
-        config.timeouts,
-        Timeouts {
-            first_byte: seconds(5),
-            headers: seconds(10),
-            body_idle: seconds(15),
-            keep_alive: seconds(75),
-            write_stall: seconds(60),
-            heartbeat: seconds(15),
-            session_idle: seconds(1800),
-            drain: seconds(10),
         }
     );
     assert_eq!(config.security, Security::default());

@@ -29,6 +29,8 @@ struct Fake {
     forgets: bool,
     /// Says by an error, instead of a status, that it has forgotten.
     fails_to_know: bool,
+    /// Does not answer when a session ends.
+    ignores_the_end: bool,
     seen: Arc<Mutex<Vec<&'static str>>>,
 }
 
@@ -43,7 +45,13 @@ impl Fake {
             } else {
                 Ok(fake.answer(&call))
             };
-            async move { answer }
+            let hangs = fake.ignores_the_end && matches!(call.operation, Operation::EndSession);
+            async move {
+                if hangs {
+                    std::future::pending::<()>().await;
+                }
+                answer
+            }
         });
         Upstream::new(ResolveLayer::new(store, name).layer(Upstream::new(upstream)))
     }
@@ -225,6 +233,27 @@ async fn the_end_of_a_session_closes_its_streams() {
     assert!(frames.next().await.is_none());
     drop(frames);
     assert_eq!((store.stats().open, store.stats().ended_by_shutdown), (0, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_hangs_holds_up_neither_a_stop_nor_the_end_of_other_sessions() {
+    for is_stop in [true, false] {
+        let store = store();
+        let hanging = Fake { ignores_the_end: true, ..Fake::default() };
+        let stuck = open(&hanging.route(&store, "/mcp")).await;
+        time::advance(Duration::from_secs(61)).await;
+        let began = Instant::now();
+        let ending = async {
+            match is_stop {
+                true => store.end_all().await,
+                false => assert_eq!(store.sweep(Instant::now()).await, 1),
+            }
+        };
+        time::timeout(Duration::from_secs(600), ending).await.expect("the wait has a bound");
+        assert!(began.elapsed() <= Duration::from_secs(5), "{:?}", began.elapsed());
+        assert_eq!(store.stats().open, 0);
+        assert_eq!(*hanging.seen.lock().unwrap(), ["initialize", "end"], "{stuck} was told");
+    }
 }
 
 #[tokio::test(start_paused = true)]
