@@ -13,11 +13,12 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
+use futures_util::FutureExt as _;
 use hyper::{rt::Executor, server::conn, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tidegate_service::{OnError, Tasks};
 use tokio::{io::AsyncReadExt as _, net::TcpStream, time};
-use tokio_util::sync::CancellationToken;
+use tokio_util::{future::FutureExt as _, sync::CancellationToken};
 
 pub(crate) use self::idle::Entered;
 use self::io::Guarded;
@@ -79,7 +80,8 @@ pub(crate) async fn serve(
     let served = async {
         let begun = Arc::clone(&activity);
         if is_http2 {
-            http2(Guarded::new(stream, first, begun, true), front, activity, tasks).await
+            // Large, so that it must not ride along in the future of every connection.
+            Box::pin(http2(Guarded::new(stream, first, begun, true), front, activity, tasks)).await
         } else {
             http1(Guarded::new(&mut stream, first, begun, false), front, activity).await?;
             linger(&mut stream, front.draining()).await;
@@ -196,13 +198,8 @@ where
 {
     fn execute(&self, request: F) {
         let stopping = self.0.stopping().clone();
-        self.0.spawn("request", OnError::Log, async move {
-            tokio::select! {
-                _ = request => (),
-                () = stopping.cancelled() => (),
-            }
-            Ok(())
-        });
+        let request = request.with_cancellation_token_owned(stopping).map(|_over| Ok(()));
+        self.0.spawn("request", OnError::Log, request);
     }
 }
 

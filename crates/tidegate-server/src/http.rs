@@ -133,7 +133,10 @@ impl Front {
         let (head, body) = request.into_parts();
         let is_http2 = head.version == ::http::Version::HTTP_2;
         let allowed_origin = self.0.guard.cors_origin(&head.headers);
-        let answered = AssertUnwindSafe(self.answer(head, body)).catch_unwind().await;
+        // Boxed: the HTTP library keeps room for this future as long as there is a connection, and
+        // most of that time is spent on a stream, or on nothing.
+        let answer = Box::pin(self.answer(head, body));
+        let answered = AssertUnwindSafe(answer).catch_unwind().await;
         let mut response = match answered {
             Ok(Ok(response)) => response,
             Ok(Err(rejection)) => self.refuse(&rejection),
