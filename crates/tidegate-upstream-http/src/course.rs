@@ -100,7 +100,7 @@ impl Core {
                 let events = Events::new(exchange, self.max_response, attempt, name, open);
                 Body::Stream(match (source, self.reconnect) {
                     (Some(source), Some(policy)) => {
-                        EventStream::new(Resuming::new(self, policy, source, events))
+                        EventStream::new(Resuming::new(self, policy, &source, events))
                     }
                     _ => EventStream::new(events),
                 })

@@ -85,6 +85,14 @@ impl Listening {
             _ => Self::No,
         }
     }
+
+    /// The same with an id in a buffer of its own.
+    pub(super) fn detach(self) -> Self {
+        match self {
+            Self::ToSubscription(id) => Self::ToSubscription(id.detach()),
+            Self::No | Self::ToSession => self,
+        }
+    }
 }
 
 impl StreamBody {

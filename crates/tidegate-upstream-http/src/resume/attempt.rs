@@ -6,7 +6,7 @@ use http::{
     HeaderMap, HeaderName, HeaderValue, StatusCode,
     header::{ACCEPT, ACCEPT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST},
 };
-use tidegate_http_client::{Attempt, Exchange, Fault};
+use tidegate_http_client::{Attempt, Exchange, Fault, headers::detached};
 use tidegate_pool::CheckoutError;
 use tidegate_protocol::{Era, Kind, Version};
 use tidegate_service::{Call, Cx, Operation, Session};
@@ -70,6 +70,18 @@ impl Source {
             last,
             purpose,
         })
+    }
+
+    /// The same in memory of its own, for a stream that may last: the client's headers share the
+    /// buffer that they were read into.
+    pub(super) fn detached(&self) -> Self {
+        let own = |(name, value): &(HeaderName, HeaderValue)| (name.clone(), detached(value));
+        Self {
+            headers: self.headers.iter().map(own).collect(),
+            session: self.session.clone(),
+            last: self.last.as_ref().map(detached),
+            ..*self
+        }
     }
 
     pub(crate) const fn session(&self) -> Option<&Session> {

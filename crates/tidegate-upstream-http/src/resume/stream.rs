@@ -54,9 +54,10 @@ impl Resuming {
     pub(crate) fn new(
         core: &Arc<Core>,
         policy: Reconnect,
-        source: Arc<Source>,
+        source: &Source,
         events: Events,
     ) -> Self {
+        let source = Arc::new(source.detached());
         let state = State::new(policy, source.purpose, source.last.as_ref(), Instant::now());
         Self {
             events,
