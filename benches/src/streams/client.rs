@@ -15,7 +15,11 @@ use hyper::{
     client::conn::http2::{self, SendRequest},
 };
 use hyper_util::rt::TokioIo;
-use tokio::{io::AsyncWriteExt as _, net::TcpStream, time::Instant};
+use tokio::{
+    io::AsyncWriteExt as _,
+    net::TcpStream,
+    time::{Instant, sleep},
+};
 use tokio_util::task::TaskTracker;
 
 use super::check::{Check, Chunks};
@@ -28,6 +32,8 @@ use crate::{
 const WINDOW: u32 = 16 << 20;
 /// How many streams share a connection where the protocol lets them.
 pub const STREAMS_PER_CONNECTION: usize = 100;
+/// The pause before a stream is opened.
+const REST: Duration = Duration::from_millis(1);
 const READ_SIZE: usize = 256 << 10;
 
 /// What streams are opened through.
@@ -90,6 +96,8 @@ impl Opener {
             }
             Era::Modern => None,
         };
+        // All who have seen it close, and the fixture, have come to rest when the clock starts.
+        sleep(REST).await;
         if self.is_http2 { self.open_http2(session).await } else { self.open_http1(session).await }
     }
 
