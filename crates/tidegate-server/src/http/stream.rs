@@ -122,6 +122,11 @@ impl StreamBody {
         }
     }
 
+    /// Whether nobody expects it to end.
+    pub(super) const fn is_endless(&self) -> bool {
+        !matches!(self.params.listening, Listening::No)
+    }
+
     pub(super) fn poll_bytes(
         &mut self,
         cx: &mut Context<'_>,
