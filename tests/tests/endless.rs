@@ -72,7 +72,7 @@ async fn begun(connection: &mut Connection) {
 async fn read(connection: &mut Connection, count: usize) -> String {
     let mut body = Vec::new();
     while body.len() < count {
-        body.extend_from_slice(&connection.chunk().await.unwrap().expect("more"));
+        body.extend_from_slice(&connection.chunk().await.unwrap().unwrap());
     }
     String::from_utf8(body).unwrap()
 }
