@@ -294,23 +294,23 @@ impl Client {
 }
 
 #[derive(Debug)]
-enum Framing {
+pub(crate) enum Framing {
     Length(usize),
     Chunked,
 }
 
 /// What a response head says that matters here.
 #[derive(Debug)]
-struct Head {
-    length: usize,
-    status: u16,
+pub(crate) struct Head {
+    pub(crate) length: usize,
+    pub(crate) status: u16,
     framing: Framing,
-    events: bool,
+    pub(crate) events: bool,
     session: Option<String>,
 }
 
 impl Head {
-    fn parse(buffer: &[u8]) -> anyhow::Result<Option<Self>> {
+    pub(crate) fn parse(buffer: &[u8]) -> anyhow::Result<Option<Self>> {
         let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
         let mut response = httparse::Response::new(&mut headers);
         let httparse::Status::Complete(length) = response.parse(buffer)? else {

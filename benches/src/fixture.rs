@@ -8,6 +8,7 @@
 
 pub mod http;
 pub mod pipe;
+pub mod streams;
 
 use serde_json::value::RawValue;
 

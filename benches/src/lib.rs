@@ -27,16 +27,18 @@
 //! * [`serve`]: one single-threaded runtime per worker behind one port.
 //! * [`client`], [`load`]: an HTTP/1.1 connection, and the closed loop over many of them or over
 //!   the pipe of a child.
-//! * [`cpu`], [`syscalls`]: processor time of a process and of its descendants, and how often they
-//!   read and write.
+//! * [`cpu`], [`syscalls`], [`memory`]: processor time of a process and of its descendants, how
+//!   often they read and write, and what a process has in memory.
 //! * [`npm`], [`peers`], [`plan`], [`rounds`], [`cold`], [`report`]: what is started, what is
 //!   measured, in which order, and what is printed.
+//! * [`streams`]: the same for streams that go on, by memory and by events.
 
 pub mod client;
 pub mod cold;
 pub mod cpu;
 pub mod fixture;
 pub mod load;
+pub mod memory;
 pub mod npm;
 pub mod payload;
 pub mod peers;
@@ -45,5 +47,6 @@ pub mod relay;
 pub mod report;
 pub mod rounds;
 pub mod serve;
+pub mod streams;
 pub mod syscalls;
 pub mod wire;

@@ -31,7 +31,12 @@ impl Package {
         match peer {
             Peer::McpProxy => Some(MCP_PROXY),
             Peer::Supergateway => Some(SUPERGATEWAY),
-            Peer::Direct | Peer::Floor | Peer::Tidegate => None,
+            Peer::Direct
+            | Peer::Floor
+            | Peer::FloorInline
+            | Peer::Tidegate
+            | Peer::Nginx
+            | Peer::Haproxy => None,
         }
     }
 

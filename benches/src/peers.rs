@@ -233,9 +233,9 @@ impl Stage {
                 command.args(package.arguments(address.port(), &fixture)?);
                 polled(&mut command, address, &log)
             }
-            (Behind::Stdio, Peer::Direct) | (Behind::Http, Peer::McpProxy | Peer::Supergateway) => {
-                bail!("not a peer there")
-            }
+            (Behind::Stdio, Peer::Direct)
+            | (Behind::Http, Peer::McpProxy | Peer::Supergateway)
+            | (_, Peer::FloorInline | Peer::Nginx | Peer::Haproxy) => bail!("not a peer there"),
         }
     }
 }
@@ -262,7 +262,15 @@ fn target(address: SocketAddr) -> Target {
 }
 
 /// Starts a program that prints its address.
-fn announced(command: &mut Command, log: &Path) -> anyhow::Result<Process> {
+pub(crate) fn announced(command: &mut Command, log: &Path) -> anyhow::Result<Process> {
+    announced_with(command, log).map(|(process, _more)| process)
+}
+
+/// Starts a program that prints its address, and says what else is in that line.
+pub(crate) fn announced_with(
+    command: &mut Command,
+    log: &Path,
+) -> anyhow::Result<(Process, String)> {
     let mut child = command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -272,8 +280,10 @@ fn announced(command: &mut Command, log: &Path) -> anyhow::Result<Process> {
     let stdout = child.stdout.take().context("no stdout")?;
     let mut line = String::new();
     BufReader::new(stdout).read_line(&mut line)?;
-    match line.trim().parse() {
-        Ok(address) => Ok(Process { child, target: target(address) }),
+    let line = line.trim();
+    let (address, more) = line.split_once(' ').unwrap_or((line, ""));
+    match address.parse() {
+        Ok(address) => Ok((Process { child, target: target(address) }, more.to_owned())),
         Err(_) => {
             child.wait()?;
             bail!("{command:?} said {line:?}\n{}", tail(log))

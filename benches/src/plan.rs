@@ -26,12 +26,18 @@ pub enum Peer {
     Direct,
     /// The bare relay.
     Floor,
+    /// The bare relay that polls its upstream connections itself (streams only).
+    FloorInline,
     /// The proxy under test.
     Tidegate,
     /// The npm package of that name (stdio only).
     McpProxy,
     /// The npm package of that name (stdio only).
     Supergateway,
+    /// The web server (streams only).
+    Nginx,
+    /// The load balancer (streams only).
+    Haproxy,
 }
 
 impl Peer {
@@ -44,9 +50,12 @@ impl fmt::Display for Peer {
         f.pad(match self {
             Self::Direct => "direct",
             Self::Floor => "floor",
+            Self::FloorInline => "floor, inline",
             Self::Tidegate => "tidegate",
             Self::McpProxy => "npm mcp-proxy",
             Self::Supergateway => "npm supergateway",
+            Self::Nginx => "nginx",
+            Self::Haproxy => "haproxy",
         })
     }
 }

@@ -50,7 +50,8 @@ impl Spread {
         Some(Self { low, median: f64::midpoint(middle.0, middle.1), high, rounds })
     }
 
-    fn brief(self) -> String {
+    /// The median, and from where to where.
+    pub(crate) fn brief(self) -> String {
         format!("{:.2} ({:.2}-{:.2})", self.median, self.low, self.high)
     }
 }

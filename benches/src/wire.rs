@@ -5,6 +5,7 @@
 
 use std::{borrow::Cow, io::Write as _};
 
+use bytes::BytesMut;
 use memchr::memmem;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -142,6 +143,43 @@ pub fn write_initialize(out: &mut Vec<u8>, id: u64) {
 /// The notification that ends the handshake of a legacy session.
 pub const INITIALIZED: &[u8] = br#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
 
+/// Appends the request for a modern stream of what the server says unasked.
+pub fn write_listen(out: &mut Vec<u8>, id: u64) {
+    out.extend_from_slice(br#"{"jsonrpc":"2.0","id":"#);
+    write_number(out, id);
+    out.extend_from_slice(br#","method":"subscriptions/listen","params":{"notifications":{}"#);
+    write_end(out, Era::Modern);
+}
+
+/// Whether this is what [`write_listen`] wrote.
+pub(crate) fn is_listen(body: &[u8]) -> bool {
+    memmem::find(body, br#""method":"subscriptions/listen""#).is_some()
+}
+
+/// How long each event of a stream is, with the blank line.
+pub const EVENT_LENGTH: usize = 100;
+/// How many digits the number of an event has.
+pub(crate) const EVENT_DIGITS: usize = 10;
+/// What stands behind the number of an event, and nowhere else in a stream.
+pub(crate) const EVENT_MARK: u8 = b'~';
+
+/// Appends one event of a stream, which carries its number.
+pub(crate) fn put_event(out: &mut BytesMut, number: u64) {
+    const HEAD: &[u8] =
+        br#"data: {"jsonrpc":"2.0","method":"notifications/resources/updated","params":{"uri":"#;
+    let mut digits = [b'0'; EVENT_DIGITS];
+    let mut left = number;
+    for digit in digits.iter_mut().rev() {
+        *digit = b'0' + (left % 10) as u8;
+        left /= 10;
+    }
+    out.extend_from_slice(HEAD);
+    out.extend_from_slice(b"\"/");
+    out.extend_from_slice(&digits);
+    out.extend_from_slice(&[EVENT_MARK]);
+    out.extend_from_slice(b"\"}}\n\n");
+}
+
 pub(crate) fn write_number(out: &mut Vec<u8>, number: u64) {
     // Writing to a Vec cannot fail.
     write!(out, "{number}").ok();
@@ -239,6 +277,19 @@ mod tests {
     fn the_unique_text_is_64_bytes_long() {
         assert_eq!(unique_text(0, 0).len(), 64);
         assert_eq!(unique_text(99_999, 999_999_999_999).len(), 64);
+    }
+
+    #[test]
+    fn an_event_of_a_stream_has_its_length_and_is_valid_json() {
+        let mut out = BytesMut::new();
+        put_event(&mut out, 12);
+        assert_eq!(out.len(), EVENT_LENGTH, "{out:?}");
+        let data = out.strip_prefix(b"data: ").unwrap();
+        let value: serde_json::Value = serde_json::from_slice(data).unwrap();
+        assert_eq!(value["params"]["uri"], "/0000000012~");
+        let mut body = Vec::new();
+        write_listen(&mut body, 4);
+        assert!(is_listen(&body) && serde_json::from_slice::<serde_json::Value>(&body).is_ok());
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, process::Command};
 use tidegate_benches::{
     plan::{Behind, Peer},
     report::Report,
+    streams,
 };
 
 /// Stands in for the program under test: takes its arguments, and is the floor.
@@ -75,6 +76,33 @@ fn every_peer_answers_every_scenario_without_a_wrong_answer() {
     assert_eq!(report.verdicts.len(), 8 + 4 + 2 + 2, "{stdout}");
     let cpu = report.verdicts.iter().filter(|verdict| verdict.what.contains("CPU"));
     assert!(cpu.clone().count() == 6 && cpu.clone().all(|v| v.measured.is_some()), "{stdout}");
+}
+
+#[test]
+fn streams_are_held_and_flooded_through_every_peer_that_is_here() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("report.json");
+    let output = Command::new(env!("CARGO_BIN_EXE_loopback"))
+        .args(["--smoke", "--only", "streams", "--without", "tidegate", "--json"])
+        .arg(&file)
+        .output()
+        .unwrap();
+    let (stdout, stderr) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{stdout}\n{stderr}");
+    let report: streams::report::Report =
+        serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+    for peer in [Peer::Floor, Peer::FloorInline] {
+        let samples: Vec<_> = report.samples.iter().filter(|s| s.peer == peer).collect();
+        // Two eras by memory, one by events; the relay knows no HTTP/2.
+        assert_eq!(samples.len(), 3, "{stdout}");
+        for sample in samples {
+            assert!(sample.held.first_event_p50_us > 0.0, "{sample:?}");
+            let kib = sample.held.kib.is_some_and(|kib| kib.idle > 0.0);
+            let flood = sample.held.flood.is_some_and(|flood| flood.per_second > 0.0);
+            assert!(kib != flood, "{sample:?}");
+        }
+    }
 }
 
 #[test]

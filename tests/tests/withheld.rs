@@ -34,14 +34,15 @@ use tokio::{
 
 /// How long the proxy is to wait.
 const SHORT: Duration = Duration::from_millis(300);
+const SHORT_LIMITS: &str = "request: 300ms, idle: 300ms";
 /// That it waits no longer has to be told from waiting for ever, on a busy machine too.
 const SOON: Duration = Duration::from_secs(15);
 const INITIALIZED: &str = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
 
 /// A proxy that gives servers little time.
 async fn to(url: &str, transport: &str) -> Proxy {
-    let http = format!("{{ transport: {transport}, request_timeout: 300ms, idle_timeout: 300ms }}");
-    Proxy::start(&format!("upstreams: {{ it: {{ url: \"{url}\", http: {http} }} }}\n")).await
+    let settings = format!("http: {{ transport: {transport} }}, timeouts: {{ {SHORT_LIMITS} }}");
+    Proxy::start(&format!("upstreams: {{ it: {{ url: \"{url}\", {settings} }} }}\n")).await
 }
 
 async fn finish(proxy: Proxy) {

@@ -32,6 +32,15 @@ enum Carrier {
         #[arg(long, default_value_t = 1)]
         workers: usize,
     },
+    /// Streams that go on, on every path; prints the bound address and that of the commands.
+    Streams {
+        /// Where to listen; port 0 takes a free one.
+        #[arg(long, default_value = "127.0.0.1:0")]
+        listen: SocketAddr,
+        /// HTTP/2 with prior knowledge instead of HTTP/1.1.
+        #[arg(long)]
+        http2: bool,
+    },
     /// One JSON message a line on stdin and stdout, until stdin ends.
     Stdio {
         /// Append one byte to this file at every start.
@@ -53,6 +62,11 @@ fn main() -> anyhow::Result<()> {
             // Whoever started us reads the line; if nobody does, serving still makes sense.
             writeln!(io::stdout(), "{address}").ok();
         })?,
+        Carrier::Streams { listen, http2 } => {
+            fixture::streams::run(listen, http2, |address, commands| {
+                writeln!(io::stdout(), "{address} {commands}").ok();
+            })?;
+        }
         Carrier::Stdio { starts, start_ms } => {
             fixture::pipe::run(starts.as_deref(), Duration::from_millis(start_ms))?;
         }

@@ -8,7 +8,7 @@ use std::{
 
 use clap::Parser;
 use rustix::process::{Signal, set_parent_process_death_signal};
-use tidegate_benches::relay;
+use tidegate_benches::relay::{self, http::Driving};
 
 /// The least that a proxy built on hyper can do; prints the bound address as one line.
 #[derive(Parser)]
@@ -22,6 +22,9 @@ struct Arguments {
     /// Threads, each with a runtime and connections of its own (HTTP only).
     #[arg(long, default_value_t = 1)]
     workers: usize,
+    /// Poll upstream connections where they are used, not in tasks of their own (HTTP only).
+    #[arg(long)]
+    inline: bool,
     /// End when the process that started this one ends.
     #[arg(long)]
     die_with_parent: bool,
@@ -43,7 +46,10 @@ fn main() -> anyhow::Result<()> {
         writeln!(io::stdout(), "{address}").ok();
     };
     match arguments.upstream {
-        Some(upstream) => relay::http::run(arguments.listen, upstream, arguments.workers, ready)?,
+        Some(upstream) => {
+            let driving = if arguments.inline { Driving::Inline } else { Driving::Task };
+            relay::http::run(arguments.listen, upstream, arguments.workers, driving, ready)?;
+        }
         None => relay::pipe::run(arguments.listen, arguments.command, ready)?,
     }
     Ok(())

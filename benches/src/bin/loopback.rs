@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 use clap::Parser;
 use rustix::process::nice;
 use tidegate_benches::{
@@ -18,6 +18,10 @@ use tidegate_benches::{
     plan::{Behind, Peer, Plan},
     report::{self, Report},
     rounds,
+    streams::{
+        self,
+        plan::{Look, Shape},
+    },
 };
 
 const RAISE: i32 = -15;
@@ -37,9 +41,15 @@ struct Arguments {
     /// Counted milliseconds per load instead of those of the mode.
     #[arg(long)]
     window_ms: Option<u64>,
-    /// Only the scenarios with this behind the proxy.
+    /// Only these scenarios; those of streams run only when they are named here.
     #[arg(long, value_enum)]
-    only: Option<Behind>,
+    only: Option<Part>,
+    /// Streams: only memory, or only events a second.
+    #[arg(long, value_enum)]
+    look: Option<Look>,
+    /// Streams: only this shape; may be repeated.
+    #[arg(long, value_enum)]
+    shape: Vec<Shape>,
     /// Leave this peer out; may be repeated.
     #[arg(long, value_enum)]
     without: Vec<Peer>,
@@ -60,6 +70,14 @@ struct Arguments {
     gate: bool,
 }
 
+/// What is behind the proxy, or that streams are looked at.
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Part {
+    Http,
+    Stdio,
+    Streams,
+}
+
 fn main() -> anyhow::Result<ExitCode> {
     let arguments = Arguments::parse();
     if arguments.raise_priority {
@@ -74,6 +92,9 @@ fn main() -> anyhow::Result<ExitCode> {
     };
     let programs = Programs::find(own, tidegate, tools);
 
+    if arguments.only == Some(Part::Streams) {
+        return streams(&arguments, &programs);
+    }
     let mut plan = plan(&arguments);
     if !programs.tidegate.exists() && !plan.without.contains(&Peer::Tidegate) {
         ensure!(
@@ -130,8 +151,67 @@ fn plan(arguments: &Arguments) -> Plan {
     if let Some(window) = arguments.window_ms {
         plan.window = Duration::from_millis(window);
     }
-    if let Some(only) = arguments.only {
+    let only = arguments.only.and_then(|only| match only {
+        Part::Http => Some(Behind::Http),
+        Part::Stdio => Some(Behind::Stdio),
+        Part::Streams => None,
+    });
+    if let Some(only) = only {
         plan.scenarios.retain(|scenario| scenario.behind == only);
+    }
+    plan.without.extend(&arguments.without);
+    plan
+}
+
+fn streams(arguments: &Arguments, programs: &Programs) -> anyhow::Result<ExitCode> {
+    let mut plan = stream_plan(arguments);
+    ensure!(
+        programs.tidegate.exists() || plan.without.contains(&Peer::Tidegate),
+        "{} is missing",
+        programs.tidegate.display()
+    );
+    for peer in [Peer::Nginx, Peer::Haproxy] {
+        if plan.without.contains(&peer) {
+            continue;
+        }
+        match streams::peers::installed(peer) {
+            Err(missing) if arguments.smoke => {
+                say(&format!("{missing}; left out"));
+                plan.without.push(peer);
+            }
+            Err(missing) => bail!(missing),
+            Ok(()) => (),
+        }
+    }
+    let mut machine = report::machine(programs.pinned);
+    machine.extend(streams::peers::versions(&plan));
+    let stage = streams::peers::Stage::set(programs)?;
+    let samples = streams::report::run(&plan, &stage, &mut say)?;
+    drop(stage);
+    machine.push(format!("load average after: {}", report::load_average()));
+    let report = streams::report::Report::new(machine, plan, samples);
+    write!(io::stdout(), "{}", report.render())?;
+    if let Some(file) = &arguments.json {
+        fs::write(file, serde_json::to_vec_pretty(&report)?)
+            .with_context(|| format!("cannot write {}", file.display()))?;
+    }
+    let missed = report.verdicts.iter().any(|verdict| !verdict.pass);
+    Ok(if arguments.gate && missed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn stream_plan(arguments: &Arguments) -> streams::plan::Plan {
+    let mut plan = match (arguments.quick, arguments.smoke) {
+        (_, true) => streams::plan::Plan::smoke(),
+        (true, _) => streams::plan::Plan::quick(),
+        _ => streams::plan::Plan::full(),
+    };
+    plan.rounds = arguments.rounds.unwrap_or(plan.rounds);
+    plan.window = arguments.window_ms.map_or(plan.window, Duration::from_millis);
+    if let Some(look) = arguments.look {
+        plan.looks = vec![look];
+    }
+    if !arguments.shape.is_empty() {
+        plan.shapes.clone_from(&arguments.shape);
     }
     plan.without.extend(&arguments.without);
     plan

@@ -2,12 +2,17 @@
 //!
 //! Heads and bodies pass as they are. A connection goes back to the stack when the response body
 //! that came over it has ended; one whose body was dropped half-way is closed with it.
+//!
+//! hyper wants a client connection polled beside its user. Usually a task does it, and hands what it
+//! reads over a channel; with [`Driving::Inline`] whoever wants the body polls the connection first,
+//! so that there is neither a second task nor a switch for each piece.
 
 use std::{
     cell::RefCell,
+    future::poll_fn,
     io,
     net::SocketAddr,
-    pin::Pin,
+    pin::{Pin, pin},
     rc::Rc,
     task::{Context, Poll, ready},
 };
@@ -17,7 +22,7 @@ use http::{Request, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use hyper::{
     body::Incoming,
-    client::conn::http1::{self as client, SendRequest},
+    client::conn::http1::{self as client, Connection, SendRequest},
     server::conn::http1 as server,
     service::service_fn,
 };
@@ -26,6 +31,15 @@ use tokio::net::TcpStream;
 use tokio_util::task::TaskTracker;
 
 use crate::serve;
+
+/// Who polls a connection to the upstream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Driving {
+    /// A task of its own.
+    Task,
+    /// Whoever uses it.
+    Inline,
+}
 
 /// Relays to `upstream` until the process ends; `ready` is told the bound address.
 ///
@@ -36,13 +50,15 @@ pub fn run(
     address: SocketAddr,
     upstream: SocketAddr,
     workers: usize,
+    driving: Driving,
     ready: impl FnOnce(SocketAddr),
 ) -> io::Result<()> {
     serve::run(
         address,
         workers,
         move |_, tracker| {
-            Ok(Upstream { address: upstream, idle: RefCell::default(), tracker: tracker.clone() })
+            let (idle, tracker) = (RefCell::default(), tracker.clone());
+            Ok(Upstream { address: upstream, driving, idle, tracker })
         },
         |upstream, _, stream| connection(upstream, stream),
         ready,
@@ -51,27 +67,72 @@ pub fn run(
 
 struct Upstream {
     address: SocketAddr,
-    idle: RefCell<Vec<SendRequest<Incoming>>>,
+    driving: Driving,
+    idle: RefCell<Vec<Link>>,
     tracker: TaskTracker,
 }
 
+/// A connection to the upstream.
+struct Link {
+    sender: SendRequest<Incoming>,
+    /// Unless a task has it.
+    connection: Option<Connection<TokioIo<TcpStream>, Incoming>>,
+}
+
+impl Link {
+    /// Lets the connection do what it can, if no task does.
+    fn drive(&mut self, cx: &mut Context<'_>) {
+        if let Some(connection) = &mut self.connection
+            && Pin::new(connection).poll(cx).is_ready()
+        {
+            // The request that used the connection reports the failure.
+            self.connection = None;
+        }
+    }
+
+    /// Waits for what `user` waits for, and drives the connection meanwhile.
+    async fn beside<F: Future>(&mut self, user: F) -> F::Output {
+        let mut user = pin!(user);
+        poll_fn(|cx| {
+            self.drive(cx);
+            user.as_mut().poll(cx)
+        })
+        .await
+    }
+
+    async fn is_ready(&mut self) -> bool {
+        poll_fn(|cx| {
+            self.drive(cx);
+            self.sender.poll_ready(cx)
+        })
+        .await
+        .is_ok()
+    }
+}
+
 impl Upstream {
-    async fn lease(&self) -> io::Result<SendRequest<Incoming>> {
+    async fn lease(&self) -> io::Result<Link> {
         loop {
-            let Some(mut sender) = self.idle.borrow_mut().pop() else { break };
-            if sender.ready().await.is_ok() {
-                return Ok(sender);
+            let Some(mut link) = self.idle.borrow_mut().pop() else { break };
+            if link.is_ready().await {
+                return Ok(link);
             }
         }
         let stream = TcpStream::connect(self.address).await?;
         stream.set_nodelay(true)?;
         let (sender, connection) =
             client::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
-        self.tracker.spawn_local(async move {
-            // The request that used the connection reports the failure.
-            connection.await.ok();
-        });
-        Ok(sender)
+        let connection = match self.driving {
+            Driving::Inline => Some(connection),
+            Driving::Task => {
+                self.tracker.spawn_local(async move {
+                    // The request that used the connection reports the failure.
+                    connection.await.ok();
+                });
+                None
+            }
+        };
+        Ok(Link { sender, connection })
     }
 }
 
@@ -86,15 +147,18 @@ async fn exchange(
     request: Request<Incoming>,
 ) -> Result<Response<Relayed>, io::Error> {
     let sent = match upstream.lease().await {
-        Ok(mut sender) => match sender.send_request(request).await {
-            Ok(response) => Ok((sender, response)),
-            Err(error) => Err(io::Error::other(error)),
-        },
+        Ok(mut link) => {
+            let response = link.sender.send_request(request);
+            match link.beside(response).await {
+                Ok(response) => Ok((link, response)),
+                Err(error) => Err(io::Error::other(error)),
+            }
+        }
         Err(error) => Err(error),
     };
     Ok(match sent {
-        Ok((sender, response)) => {
-            let mut lease = Lease { upstream: Rc::clone(upstream), sender: Some(sender) };
+        Ok((link, response)) => {
+            let mut lease = Lease { upstream: Rc::clone(upstream), link: Some(link) };
             response.map(|body| {
                 if body.is_end_stream() {
                     lease.give_back();
@@ -103,7 +167,7 @@ async fn exchange(
             })
         }
         Err(_) => {
-            let lease = Lease { upstream: Rc::clone(upstream), sender: None };
+            let lease = Lease { upstream: Rc::clone(upstream), link: None };
             let mut response = Response::new(Relayed { body: None, lease });
             *response.status_mut() = StatusCode::BAD_GATEWAY;
             response
@@ -113,13 +177,13 @@ async fn exchange(
 
 struct Lease {
     upstream: Rc<Upstream>,
-    sender: Option<SendRequest<Incoming>>,
+    link: Option<Link>,
 }
 
 impl Lease {
     fn give_back(&mut self) {
-        if let Some(sender) = self.sender.take() {
-            self.upstream.idle.borrow_mut().push(sender);
+        if let Some(link) = self.link.take() {
+            self.upstream.idle.borrow_mut().push(link);
         }
     }
 }
@@ -138,11 +202,15 @@ impl Body for Relayed {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let Some(body) = self.body.as_mut() else { return Poll::Ready(None) };
+        let this = &mut *self;
+        let Some(body) = this.body.as_mut() else { return Poll::Ready(None) };
+        if let Some(link) = &mut this.lease.link {
+            link.drive(cx);
+        }
         let frame = ready!(Pin::new(&mut *body).poll_frame(cx));
         // Asked here and not on the next poll: with a known length the server never polls again.
         if frame.is_none() || body.is_end_stream() {
-            self.lease.give_back();
+            this.lease.give_back();
         }
         Poll::Ready(frame)
     }

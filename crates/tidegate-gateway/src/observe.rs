@@ -4,6 +4,7 @@ mod processes;
 
 use std::sync::Arc;
 
+use tidegate_pool::Buffers;
 use tidegate_server::{Refused, observe::Sources};
 use tidegate_service::slow::Slowness;
 use tidegate_telemetry::{CONTENT_TYPE, Counter, Gauge, Histogram, Label, Samples, Telemetry};
@@ -28,7 +29,7 @@ fn feed(counted: &Counted, samples: &mut Samples) {
     sessions(counted, samples);
     logs(counted, samples);
     slow_clients(counted, samples);
-    processes::buffers(samples);
+    buffers(samples);
     processes::strays(&counted.processes, samples);
     for (name, leaf) in &*counted.leaves {
         match leaf {
@@ -52,6 +53,16 @@ fn feed(counted: &Counted, samples: &mut Samples) {
             Leaf::Stdio(stdio) => processes::feed(name, &stdio.stats(), samples),
         }
     }
+}
+
+/// The memory that all pipes and event streams read into.
+fn buffers(samples: &mut Samples) {
+    let stats = Buffers::shared().stats();
+    samples.gauge(Gauge::BuffersHeld, &[], stats.bytes);
+    samples.gauge(Gauge::BuffersLent, &[], stats.lent);
+    samples.counter(Counter::BufferHits, &[], stats.hits);
+    samples.counter(Counter::BufferMisses, &[], stats.misses);
+    samples.counter(Counter::BuffersDropped, &[], stats.dropped);
 }
 
 fn server(counted: &Counted, samples: &mut Samples) {

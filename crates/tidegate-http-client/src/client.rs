@@ -161,8 +161,11 @@ impl Client {
     ///
     /// Dropped, it closes the connection it was using; that is how a server hears of it.
     pub async fn send(&self, errand: &mut Errand) -> Result<(response::Parts, Exchange), Fault> {
-        let (lease, response) = self.deliver(errand).await?;
+        let (mut lease, response) = self.deliver(errand).await?;
         let (head, body) = response.into_parts();
+        if let (Lane::Streams, Some(link)) = (errand.lane, lease.item()) {
+            link.expect_stream(&head);
+        }
         let idle = match errand.lane {
             Lane::Calls => self.timeouts(&errand.wait).idle,
             // It may be silent for as long as it likes.
@@ -199,6 +202,9 @@ impl Client {
                 return Err(Fault::Unsent);
             };
             let is_new = link.is_new();
+            if lane == Lane::Streams {
+                link.hold_body();
+            }
             let fault = match link.exchange(request, deadline).await {
                 Ok(response) => return Ok((lease, response)),
                 Err(HeadError::Unsent(returned)) if !is_new => {

@@ -63,7 +63,6 @@ pub enum Lane {
 }
 
 /// A new connection, by what it speaks.
-#[expect(clippy::large_enum_variant, reason = "lives for one match")]
 enum Fresh {
     Http1(Link),
     Http2(Shared),

@@ -70,7 +70,7 @@ impl Exchange {
             match frame.map(|frame| frame.map(http_body::Frame::into_data)) {
                 None => return Poll::Ready(None),
                 Some(Ok(Ok(data))) => return Poll::Ready(Some(Ok(data))),
-                Some(Err(error)) => return Poll::Ready(Some(Err(Fault::of_body(error)))),
+                Some(Err(fault)) => return Poll::Ready(Some(Err(fault))),
                 // Trailers mean nothing in MCP.
                 Some(Ok(Err(_trailers))) => (),
             }

@@ -44,7 +44,7 @@ pub enum Fault {
     #[error("the connection broke before the response began")]
     Lost(#[source] Option<hyper::Error>),
     #[error("the response broke off")]
-    Cut(#[source] Option<hyper::Error>),
+    Cut(#[source] Option<BodyError>),
     #[error("the stream ended inside an event")]
     CutEvent,
     #[error("the response head is malformed")]
@@ -54,7 +54,7 @@ pub enum Fault {
     #[error("the response is framed ambiguously: {0}")]
     Framing(&'static str),
     #[error("the response body is malformed")]
-    Body(#[source] hyper::Error),
+    Body(#[source] BodyError),
     #[error("a body that must be empty is not")]
     NotEmpty,
     #[error("a request was not answered")]
@@ -83,6 +83,20 @@ pub enum Fault {
     GaveUp { attempts: u32, waited: Duration },
 }
 
+/// Why a body cannot be read on.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyError {
+    /// What the HTTP library says.
+    #[error(transparent)]
+    Http(hyper::Error),
+    /// What the socket says.
+    #[error(transparent)]
+    Io(io::Error),
+    /// The chunks are not framed as they must be.
+    #[error("the body is not chunked as it must be: {0}")]
+    Chunk(&'static str),
+}
+
 impl Fault {
     /// Sorts an error that came instead of a response on HTTP/2: in two ways a server says that it
     /// did nothing with a request.
@@ -104,11 +118,11 @@ impl Fault {
         while let Some(source) = cause {
             let kind = source.downcast_ref::<io::Error>().map(io::Error::kind);
             if matches!(kind, Some(io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData)) {
-                return Self::Body(error);
+                return Self::Body(BodyError::Http(error));
             }
             cause = source.source();
         }
-        Self::Cut(Some(error))
+        Self::Cut(Some(BodyError::Http(error)))
     }
 
     /// The error for the rest of the proxy.

@@ -14,6 +14,20 @@ const EVENTS: HeaderValue = HeaderValue::from_static("text/event-stream");
 const JSON_OR_EVENTS: HeaderValue = HeaderValue::from_static("application/json, text/event-stream");
 const IDENTITY: HeaderValue = HeaderValue::from_static("identity");
 
+/// The same value in memory of its own. A value that came in a head shares the buffer which the head
+/// was read into, and keeps all of it.
+#[must_use]
+pub fn detached(value: &HeaderValue) -> HeaderValue {
+    match HeaderValue::from_bytes(value.as_bytes()) {
+        Ok(mut own) => {
+            own.set_sensitive(value.is_sensitive());
+            own
+        }
+        // What is a value is one in other memory too.
+        Err(_) => value.clone(),
+    }
+}
+
 /// What every request to one server carries.
 #[derive(Debug)]
 pub struct Always {
@@ -136,7 +150,7 @@ fn is_of_response_hop(name: &str) -> bool {
 mod tests {
     use http::{HeaderMap, HeaderName, HeaderValue};
 
-    use super::{Always, Purpose, end_to_end};
+    use super::{Always, Purpose, detached, end_to_end};
 
     fn map(lines: &[(&'static str, &'static str)]) -> HeaderMap {
         let mut headers = HeaderMap::new();
@@ -153,6 +167,17 @@ mod tests {
         let mut lines: Vec<_> = lines.collect();
         lines.sort();
         lines
+    }
+
+    #[test]
+    fn a_detached_value_is_the_same_and_shares_no_memory() {
+        let head = bytes::Bytes::from_static(b"a value");
+        let mut value = HeaderValue::from_maybe_shared(head.clone()).unwrap();
+        assert_eq!(value.as_bytes().as_ptr(), head.as_ptr());
+        value.set_sensitive(true);
+        let own = detached(&value);
+        assert_eq!((&own, own.is_sensitive()), (&value, true));
+        assert_ne!(own.as_bytes().as_ptr(), head.as_ptr());
     }
 
     #[test]

@@ -50,7 +50,7 @@ pub use crate::{
     client::{Client, Errand, Wait},
     dial::Lane,
     exchange::{Exchange, Limits},
-    fault::Fault,
+    fault::{BodyError, Fault},
     link::Outgoing,
     params::{Http2, Params, Reconnect, SetupError, Target},
     stats::{Attempt, Attempts, Counters, OpenStream, Stats},

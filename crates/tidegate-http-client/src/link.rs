@@ -3,13 +3,15 @@
 //! HTTP/1.1 carries one exchange at a time, so a connection belongs to its call. HTTP/2 carries
 //! many, so calls share a connection, and what belongs to a call is a stream.
 
+mod chunks;
 mod http1;
 mod http2;
+mod stream;
 
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Request, Response, response};
 use http_body::Frame;
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -27,7 +29,6 @@ pub type Outgoing = Request<Full<Bytes>>;
 
 /// Dropped in the middle of an exchange, it lets the server know: the connection closes, or the
 /// stream is reset.
-#[expect(clippy::large_enum_variant, reason = "a link is boxed, and most are of the large kind")]
 pub(crate) enum Link {
     Http1(Http1),
     Http2(Http2),
@@ -67,10 +68,28 @@ impl Link {
         &mut self,
         cx: &mut Context<'_>,
         body: &mut Incoming,
-    ) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
         match self {
             Self::Http1(link) => link.poll_frame(cx, body),
-            Self::Http2(_) => Http2::poll_frame(cx, body),
+            Self::Http2(_) => Http2::poll_frame(cx, body)
+                .map(|next| next.map(|next| next.map_err(Fault::of_body))),
+        }
+    }
+
+    /// The next response may be a stream that lasts for ever, and is mostly quiet. Once its head has
+    /// been read, [`Link::expect_stream`] must be told, or nothing of its body is seen.
+    pub(crate) fn hold_body(&self) {
+        match self {
+            Self::Http1(link) => link.hold_body(),
+            Self::Http2(_) => (),
+        }
+    }
+
+    /// Gets ready for the body behind this head.
+    pub(crate) fn expect_stream(&mut self, head: &response::Parts) {
+        match self {
+            Self::Http1(link) => link.expect_stream(head),
+            Self::Http2(_) => (),
         }
     }
 

@@ -19,7 +19,7 @@ use std::{
     io,
     pin::Pin,
     sync::{
-        Arc,
+        Arc, LazyLock,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
     task::{Context, Poll, ready},
@@ -36,6 +36,8 @@ const SIZES: [usize; 4] = [4 << 10, 16 << 10, 64 << 10, 256 << 10];
 const LISTS: usize = 8;
 /// How many buffers of one size a list may have.
 const IN_LIST: usize = 4;
+/// How much memory lies ready in those that a whole process shares.
+const MAX_SHARED: usize = 8 << 20;
 /// Content that takes up less than this part of its buffer moves to memory of its own, so that a
 /// few bytes that are kept do not keep much more.
 const SPARSE: usize = 8;
@@ -126,6 +128,13 @@ impl Buffers {
             }),
             in_list,
         }))
+    }
+
+    /// Those that everybody in this process reads into, whatever comes from where: at one moment
+    /// only few read.
+    pub fn shared() -> &'static Self {
+        static SHARED: LazyLock<Buffers> = LazyLock::new(|| Buffers::new(MAX_SHARED));
+        &SHARED
     }
 
     /// Takes a buffer with room for `size` bytes, or the largest there is.

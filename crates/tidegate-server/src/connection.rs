@@ -4,12 +4,16 @@
 //! it knows the protocol. One task serves the connection; its requests are futures inside it.
 
 mod aside;
+mod handover;
 mod idle;
 mod io;
 
 use std::{
     fmt,
+    future::poll_fn,
+    pin::Pin,
     sync::{Arc, atomic::Ordering},
+    task::Poll,
 };
 
 use bytes::{Bytes, BytesMut};
@@ -17,11 +21,14 @@ use hyper::{rt::Executor, server::conn, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tidegate_service::{OnError, Tasks};
 use tokio::{io::AsyncReadExt as _, net::TcpStream, time};
-use tokio_util::sync::CancellationToken;
+use tokio_util::{future::FutureExt as _, sync::CancellationToken};
 
-pub(crate) use self::idle::{Entered, Patience};
 use self::io::Guarded;
 use self::{aside::aside, idle::Activity};
+pub(crate) use self::{
+    handover::{Handed, Handover},
+    idle::{Entered, Patience},
+};
 use crate::http::Front;
 
 /// What an HTTP/2 client with prior knowledge sends first (RFC 9113, section 3.4).
@@ -79,7 +86,8 @@ pub(crate) async fn serve(
     let served = async {
         let begun = Arc::clone(&activity);
         if is_http2 {
-            http2(Guarded::new(stream, first, begun, true), front, activity, tasks).await
+            // Large, so that it must not ride along in the future of every connection.
+            Box::pin(http2(Guarded::new(stream, first, begun, true), front, activity, tasks)).await
         } else {
             http1(Guarded::new(&mut stream, first, begun, false), front, activity).await?;
             linger(&mut stream, front.draining()).await;
@@ -121,30 +129,79 @@ async fn linger(stream: &mut TcpStream, draining: &CancellationToken) {
 }
 
 async fn http1(
-    stream: Guarded<&mut TcpStream>,
+    mut stream: Guarded<&mut TcpStream>,
     front: &Arc<Front>,
     activity: Arc<Activity>,
 ) -> Result<(), Ended> {
+    let handover = Arc::clone(stream.handover());
+    while let Some(handed) = exchanges(stream, front, &activity).await? {
+        let (mut taken, read) = *handed;
+        let Some(body) = handover.take() else { return Ok(()) };
+        // A copy, even of nothing: these are in the buffer that the library has read into.
+        let ahead = BytesMut::from(read.as_ref());
+        drop(read);
+        let ahead = handover::write_body(&mut taken, body, ahead).await.map_err(Ended::Io)?;
+        if front.draining().is_cancelled() {
+            return Ok(());
+        }
+        stream = taken.resting(ahead);
+    }
+    Ok(())
+}
+
+/// Answers requests until the connection ends, or until a response goes on without the library;
+/// then the stream, and what has been read of the next request, come back.
+async fn exchanges<'a>(
+    stream: Guarded<&'a mut TcpStream>,
+    front: &Arc<Front>,
+    activity: &Arc<Activity>,
+) -> Result<Option<Box<(Guarded<&'a mut TcpStream>, Bytes)>>, Ended> {
     let limits = &front.params().limits;
+    let handover = Arc::clone(stream.handover());
     let service = {
-        let activity = Arc::clone(&activity);
-        service_fn(move |request| front.respond(request, activity.enter()))
+        let (activity, handover) = (Arc::clone(activity), Arc::clone(&handover));
+        service_fn(move |request| {
+            front.respond(request, activity.enter(), Some(Arc::clone(&handover)))
+        })
     };
-    let connection = conn::http1::Builder::new()
+    let mut connection = conn::http1::Builder::new()
         // Its one clock would be set anew for every head; ours are in the stream and in `Activity`.
         .header_read_timeout(None)
         .max_headers(limits.max_headers)
         .max_buf_size(limits.max_header_bytes.max(8 << 10) + limits.max_uri + (64 << 10))
         .serve_connection(TokioIo::new(stream), service);
-    tokio::pin!(connection);
-    tokio::select! {
-        ended = connection.as_mut() => return ended.map_err(Ended::Http),
-        () = aside(front.draining().cancelled()) => connection.as_mut().graceful_shutdown(),
-        () = aside(activity.idle_for(front.params().timeouts.keep_alive)) => {
-            connection.as_mut().graceful_shutdown();
+    let ended = tokio::select! {
+        ended = served(&mut connection, &handover) => Some(ended),
+        () = aside(front.draining().cancelled()) => None,
+        () = aside(activity.idle_for(front.params().timeouts.keep_alive)) => None,
+    };
+    let ended = match ended {
+        Some(ended) => ended,
+        None => {
+            Pin::new(&mut connection).graceful_shutdown();
+            served(&mut connection, &handover).await
+        }
+    };
+    match ended {
+        Some(ended) => ended.map(|()| None).map_err(Ended::Http),
+        None => {
+            let parts = connection.into_parts();
+            Ok(Some(Box::new((parts.io.into_inner(), parts.read_buf))))
         }
     }
-    connection.await.map_err(Ended::Http)
+}
+
+/// How a connection ended; `None` when it is to be taken from the library.
+async fn served<C>(connection: &mut C, handover: &Handover) -> Option<hyper::Result<()>>
+where
+    C: Future<Output = hyper::Result<()>> + Unpin,
+{
+    poll_fn(|cx| match Pin::new(&mut *connection).poll(cx) {
+        Poll::Ready(ended) => Poll::Ready(Some(ended)),
+        Poll::Pending if handover.is_due() => Poll::Ready(None),
+        Poll::Pending => Poll::Pending,
+    })
+    .await
 }
 
 async fn http2(
@@ -158,7 +215,7 @@ async fn http2(
         let (front, activity) = (Arc::clone(front), Arc::clone(&activity));
         service_fn(move |request| {
             let (front, entered) = (Arc::clone(&front), activity.enter_stream());
-            async move { front.respond(request, entered).await }
+            async move { front.respond(request, entered, None).await }
         })
     };
     let connection = conn::http2::Builder::new(Tracked(tasks.clone(), Arc::clone(&activity)))
@@ -199,20 +256,14 @@ where
         let stopping = self.0.stopping().clone();
         // The library hands a request over as soon as the service has seen it.
         let taking = self.1.entering();
-        self.0.spawn("request", OnError::Log, async move {
-            let stalled = async {
-                match &taking {
-                    Some(taking) => taking.stalled().await,
-                    None => std::future::pending().await,
-                }
-            };
-            tokio::select! {
-                _ = request => (),
-                () = stopping.cancelled() => (),
-                () = stalled => (),
-            }
-            Ok(())
+        let mut request = Box::pin(request.with_cancellation_token_owned(stopping));
+        let mut stalled = taking.map(|taking| Box::pin(async move { taking.stalled().await }));
+        let served = poll_fn(move |cx| {
+            let is_over = request.as_mut().poll(cx).is_ready();
+            let mut stalls = || stalled.as_mut().is_some_and(|it| it.as_mut().poll(cx).is_ready());
+            if is_over || stalls() { Poll::Ready(Ok(())) } else { Poll::Pending }
         });
+        self.0.spawn("request", OnError::Log, served);
     }
 }
 

@@ -24,7 +24,7 @@ use std::{
 };
 
 use ::http::{
-    HeaderMap, Method, Request, Response, StatusCode, Uri, header, request::Parts,
+    HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header, request::Parts,
     uri::PathAndQuery,
 };
 use futures_util::FutureExt as _;
@@ -43,7 +43,7 @@ pub(crate) use self::body::OutBody;
 pub(crate) use self::guard::Guard;
 use self::{error::Rejection, pair::Pairs, read::Budget, stream::Listening};
 use crate::{
-    connection::Entered,
+    connection::{Entered, Handover},
     listen::Intake,
     params::Params,
     stats::{Counters, Refused, Stats},
@@ -130,11 +130,16 @@ impl Front {
         &self,
         request: Request<Incoming>,
         entered: Entered,
+        handover: Option<Arc<Handover>>,
     ) -> Result<Response<OutBody>, Infallible> {
         let (head, body) = request.into_parts();
         let is_http2 = head.version == ::http::Version::HTTP_2;
+        let handover = handover.filter(|_| may_hand_over(&head));
         let allowed_origin = self.0.guard.cors_origin(&head.headers);
-        let answered = AssertUnwindSafe(self.answer(head, body, &entered)).catch_unwind().await;
+        // Boxed: the HTTP library keeps room for this future as long as there is a connection, and
+        // most of that time is spent on a stream, or on nothing.
+        let answer = Box::pin(self.answer(head, body, &entered));
+        let answered = AssertUnwindSafe(answer).catch_unwind().await;
         let mut response = match answered {
             Ok(Ok(response)) => response,
             Ok(Err(rejection)) => self.refuse(&rejection),
@@ -143,7 +148,10 @@ impl Front {
         if let Some(origin) = allowed_origin {
             cors::allow(response.headers_mut(), origin);
         }
-        Ok(response.map(|body| body.holding(entered, is_http2)))
+        Ok(response.map(|body| match handover {
+            Some(handover) if body.is_endless() => body.handed_over(entered, handover),
+            _ => body.holding(entered, is_http2),
+        }))
     }
 
     async fn answer(
@@ -203,6 +211,15 @@ impl Front {
     }
 }
 
+/// Whether a connection can go on with the response itself: the client takes chunks, and nothing is
+/// said about the connection that the HTTP library would have to heed.
+fn may_hand_over(head: &Parts) -> bool {
+    let keeps_alive = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"keep-alive");
+    head.version == ::http::Version::HTTP_11
+        && head.headers.get_all(header::CONNECTION).iter().all(keeps_alive)
+        && !head.headers.contains_key(header::EXPECT)
+}
+
 /// Whether a request without a body speaks the legacy era: it names a session, a legacy version,
 /// or an event to go on from.
 fn speaks_legacy(headers: &HeaderMap) -> bool {
@@ -249,5 +266,5 @@ impl fmt::Debug for Front {
 const STRICTEST: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 /// The media types of the endpoint.
-const JSON: header::HeaderValue = header::HeaderValue::from_static("application/json");
-const EVENTS: header::HeaderValue = header::HeaderValue::from_static("text/event-stream");
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const EVENTS: HeaderValue = HeaderValue::from_static("text/event-stream");

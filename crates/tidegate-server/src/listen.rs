@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::FutureExt as _;
 use tidegate_service::{OnError, Tasks};
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -70,14 +71,15 @@ impl Listener {
         tasks.spawn("accept", OnError::Stop, async move {
             while let Some((stream, peer)) = intake.next(&self.socket).await {
                 let Some(place) = intake.admit(&stream) else { continue };
-                let served = serve(stream, each.clone());
-                each.spawn("connection", OnError::Log, async move {
-                    if let Err(error) = served.await {
+                // Adapters hold the future once, an async block twice.
+                let served = serve(stream, each.clone()).map(move |served| {
+                    if let Err(error) = served {
                         debug!(%peer, %error, "connection ended");
                     }
                     drop(place);
                     Ok(())
                 });
+                each.spawn("connection", OnError::Log, served);
             }
             Ok(())
         });

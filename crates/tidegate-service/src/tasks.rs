@@ -38,8 +38,10 @@ impl Tasks {
         F: Future<Output = Result<(), Error>> + Send + 'static,
     {
         let stop = self.stop.clone();
-        let watched = async move {
-            match AssertUnwindSafe(task).catch_unwind().await {
+        // An adapter, because an async block would have room for the task twice: as it was handed
+        // over and as it is awaited. There is a task for every connection.
+        let watched = AssertUnwindSafe(task).catch_unwind().map(move |outcome| {
+            match outcome {
                 Ok(Ok(())) => return,
                 Ok(Err(error)) => warn!(task = name, error = %error.chain(), "task failed"),
                 // The payload was printed by the panic hook.
@@ -49,7 +51,7 @@ impl Tasks {
                 error!(task = name, "stopping its group");
                 stop.cancel();
             }
-        };
+        });
         // The handle is not needed: the tracker is the owner.
         drop(self.tracker.spawn(watched));
     }

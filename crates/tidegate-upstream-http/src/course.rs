@@ -128,6 +128,7 @@ impl Core {
 
     fn stream(self: &Arc<Self>, events: Events, plea: Plea) -> EventStream {
         let Plea { errand: Errand { wait, .. }, source, term, started, .. } = plea;
+        let source = source.map(|source| Arc::new(source.detached()));
         match (&source, self.reconnect) {
             (Some(resumed), Some(policy)) if resumed.is_resumable() => {
                 let events = Resuming::new(self, policy, Arc::clone(resumed), events);

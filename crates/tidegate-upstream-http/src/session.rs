@@ -11,7 +11,7 @@ use std::{
 
 use http::{HeaderMap, HeaderValue};
 use parking_lot::Mutex;
-use tidegate_http_client::Fault;
+use tidegate_http_client::{Fault, headers};
 use tidegate_protocol::{Envelope, Era, Id, header::MCP_SESSION_ID};
 use tidegate_service::{Cx, Session};
 use tokio::time::Instant;
@@ -175,16 +175,16 @@ pub(crate) fn id_for(cx: &Cx, endpoint: &Arc<str>) -> Result<Option<HeaderValue>
 /// Keeps the id that came with the answer to `initialize`, if one did.
 pub(crate) fn keep(
     session: &Session,
-    headers: &HeaderMap,
+    answered: &HeaderMap,
     endpoint: &Arc<str>,
 ) -> Result<(), Fault> {
-    let mut ids = headers.get_all(MCP_SESSION_ID).iter();
+    let mut ids = answered.get_all(MCP_SESSION_ID).iter();
     let Some(id) = ids.next() else { return Ok(()) };
     let is_visible = id.as_bytes().iter().all(|byte| matches!(byte, 0x21..=0x7E));
     if id.is_empty() || !is_visible || ids.next().is_some() {
         return Err(Fault::SessionId);
     }
-    let mut id = id.clone();
+    let mut id = headers::detached(id);
     id.set_sensitive(true);
     if !session.bind(Arc::new(UpstreamSession::new(id, Arc::clone(endpoint)))) {
         // Two `initialize` at once. The first id stands.

@@ -10,7 +10,6 @@ mod stderr;
 use std::{io::Result as IoResult, process::ExitStatus, sync::Arc, time::Duration};
 
 use bytes::{Buf as _, BytesMut};
-use tidegate_pool::BufferStats;
 use tidegate_process::{Pipes, Process};
 use tokio::{
     io::AsyncWriteExt as _,
@@ -37,11 +36,6 @@ const LAG: Duration = Duration::from_millis(50);
 
 /// A moment that does not come.
 const NEVER: Duration = Duration::from_secs(86_400 * 365);
-
-/// The memory that all pipes read into.
-pub(crate) fn buffers() -> BufferStats {
-    input::BUFFERS.stats()
-}
 
 /// The task's state. Dropping it kills the process and its tree.
 #[derive(Debug)]

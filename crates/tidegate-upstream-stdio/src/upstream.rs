@@ -8,7 +8,6 @@ use std::{
 };
 
 use futures_util::future::Either;
-use tidegate_pool::BufferStats;
 use tidegate_process::Spawner;
 use tidegate_protocol::Era;
 use tidegate_service::{Call, Error, OnError, Reply, Tasks};
@@ -16,7 +15,6 @@ use tower::Service;
 
 use crate::{
     host::Host,
-    io,
     legacy::{self, Commons},
     modern::Modern,
     params::Params,
@@ -97,12 +95,6 @@ impl StdioUpstream {
             stats.resident_bytes += child.resident_bytes();
         }
         stats
-    }
-
-    /// The memory that the pipes of all upstreams in this process read into.
-    #[must_use]
-    pub fn buffers() -> BufferStats {
-        io::buffers()
     }
 
     /// Since when, and why, sessions have a process each where they shared one before

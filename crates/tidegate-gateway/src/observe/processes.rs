@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tidegate_pool::Times;
 use tidegate_telemetry::{Counter, Gauge, Histogram, Label, Samples};
-use tidegate_upstream_stdio::{Stats, StdioUpstream};
+use tidegate_upstream_stdio::Stats;
 
 use crate::processes::Processes;
 
@@ -12,16 +12,6 @@ pub(super) fn feed(name: &str, stats: &Stats, samples: &mut Samples) {
     life(name, stats, samples);
     places(name, stats, samples);
     messages(name, stats, samples);
-}
-
-/// The memory that pipes read into, of all upstreams together.
-pub(super) fn buffers(samples: &mut Samples) {
-    let stats = StdioUpstream::buffers();
-    samples.gauge(Gauge::BuffersHeld, &[], stats.bytes);
-    samples.gauge(Gauge::BuffersLent, &[], stats.lent);
-    samples.counter(Counter::BufferHits, &[], stats.hits);
-    samples.counter(Counter::BufferMisses, &[], stats.misses);
-    samples.counter(Counter::BuffersDropped, &[], stats.dropped);
 }
 
 /// What had left its tree, or its proxy.

@@ -12,7 +12,8 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::Response;
+use futures_util::FutureExt as _;
+use http::{Response, response};
 use http_body::{Body as _, Frame};
 use http_body_util::Full;
 use hyper::{
@@ -25,7 +26,10 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use tokio::time::Instant;
 
-use super::{HeadError, Outgoing};
+use super::{
+    HeadError, Outgoing,
+    stream::{self, Stream},
+};
 use crate::{
     fault::Fault,
     io::{Io, MAX_HEAD, Watch},
@@ -37,11 +41,19 @@ use crate::{
 /// How often a connection and its user are polled in turn before the runtime gets a say.
 const ROUNDS: usize = 4;
 
+type Connected = Connection<TokioIo<Io>, Full<Bytes>>;
+
 /// A connection with all that belongs to it.
 pub(crate) struct Http1 {
-    sender: SendRequest<Full<Bytes>>,
-    /// `None` once the connection has ended.
-    connection: Option<Connection<TokioIo<Io>, Full<Bytes>>>,
+    /// `None` while a stream has the connection: its queue takes 9 KiB.
+    sender: Option<SendRequest<Full<Bytes>>>,
+    /// `None` once the connection has ended, or while a stream has it. Boxed, because it is large
+    /// and a stream has no use for it.
+    connection: Option<Box<Connected>>,
+    /// The connection while an event stream comes over it.
+    stream: Option<Box<Stream>>,
+    /// How long the body of the latest request is.
+    sent: usize,
     watch: Arc<Watch>,
     relay: Arc<Relay>,
     /// The relay as what hyper and the socket call.
@@ -58,17 +70,13 @@ impl Http1 {
         watch: Arc<Watch>,
         open: OpenConnection,
     ) -> Result<Self, Fault> {
-        let (sender, connection) = http1::Builder::new()
-            // hyper keeps the buffer that its largest read took for as long as the connection is
-            // open, and a stream may be open and quiet for days.
-            .max_buf_size(MAX_HEAD)
-            .handshake(TokioIo::new(io))
-            .await
-            .map_err(|error| Fault::Lost(Some(error)))?;
+        let (sender, connection) = greet(io).await.map_err(|error| Fault::Lost(Some(error)))?;
         let relay = Arc::new(Relay::default());
         Ok(Self {
-            sender,
-            connection: Some(connection),
+            sender: Some(sender),
+            connection: Some(Box::new(connection)),
+            stream: None,
+            sent: 0,
             watch,
             waker: Waker::from(Arc::clone(&relay)),
             relay,
@@ -94,9 +102,13 @@ impl Http1 {
         // The connection hears of the request when it is polled, not by a wake of whoever used it
         // last.
         self.relay.begin();
-        let response = self.sender.try_send_request(request);
+        self.sent = request.body().size_hint().exact().map_or(0, |length| length as usize);
+        let response = match &mut self.sender {
+            Some(sender) => Ok(sender.try_send_request(request)),
+            None => Err(HeadError::Unsent(Box::new(request))),
+        };
         async move {
-            let mut response = pin!(response);
+            let mut response = pin!(response?);
             let outcome = poll_fn(|cx| {
                 if let Poll::Ready(outcome) = self.poll_both(cx, |cx| response.as_mut().poll(cx)) {
                     return Poll::Ready(Some(outcome));
@@ -130,6 +142,17 @@ impl Http1 {
         &mut self,
         cx: &mut Context<'_>,
         body: &mut Incoming,
+    ) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
+        if let Some(stream) = &mut self.stream {
+            return stream.poll_data(cx).map(|next| next.map(|next| next.map(Frame::data)));
+        }
+        self.poll_body(cx, body).map(|next| next.map(|next| next.map_err(Fault::of_body)))
+    }
+
+    fn poll_body(
+        &mut self,
+        cx: &mut Context<'_>,
+        body: &mut Incoming,
     ) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
         // The connection reads no body before the reader has asked for it.
         self.relay.watch(cx.waker());
@@ -139,6 +162,30 @@ impl Http1 {
             return asked;
         }
         self.poll_both(cx, |cx| Pin::new(&mut *body).poll_frame(cx))
+    }
+
+    /// Sees to it that the library gets nothing of the body of the next response, so that
+    /// [`Http1::expect_stream`] can take it over.
+    pub(super) fn hold_body(&self) {
+        self.watch.hold.begin();
+    }
+
+    /// Takes the connection from the library if it can do without: the request has been written,
+    /// and what comes can be read here. Otherwise the library goes on.
+    pub(super) fn expect_stream(&mut self, head: &response::Parts) {
+        let is_held = self.watch.hold.is_holding();
+        self.watch.hold.release();
+        if is_held
+            && stream::is_fit(head)
+            && self.watch.has_written(self.sent)
+            && let Some(connection) = self.connection.take()
+        {
+            self.relay.forget();
+            self.sender = None;
+            let mut io = connection.into_parts().io.into_inner();
+            let rest = io.take_held();
+            self.stream = Some(Box::new(Stream::new(io, rest, head)));
+        }
     }
 
     pub(super) const fn set_aside(&mut self) {
@@ -157,6 +204,14 @@ impl Http1 {
     /// Leaves the link alone after an exchange; whether it can take another one.
     pub(super) fn settle(&mut self) -> bool {
         self.relay.forget();
+        if let Some(stream) = self.stream.take() {
+            self.connection = stream.into_io().and_then(|io| {
+                // It has nothing to wait for.
+                let (sender, connection) = greet(io).now_or_never()?.ok()?;
+                self.sender = Some(sender);
+                Some(Box::new(connection))
+            });
+        }
         // Usually it has found its way to the start already, and has seen that nothing follows.
         self.can_send() || self.is_clean()
     }
@@ -168,7 +223,7 @@ impl Http1 {
     }
 
     fn can_send(&self) -> bool {
-        self.connection.is_some() && self.sender.is_ready()
+        self.connection.is_some() && self.sender.as_ref().is_some_and(SendRequest::is_ready)
     }
 
     /// Polls the connection and its user in turn until both wait for the socket.
@@ -195,7 +250,7 @@ impl Http1 {
     fn advance(&mut self) {
         if let Some(connection) = &mut self.connection {
             let mut cx = Context::from_waker(&self.waker);
-            if Pin::new(connection).poll(&mut cx).is_ready() {
+            if Pin::new(&mut **connection).poll(&mut cx).is_ready() {
                 // Its error, if any, has reached whoever waited for it.
                 self.connection = None;
             }
@@ -209,4 +264,13 @@ impl Http1 {
             error => Fault::Lost(Some(error)),
         }
     }
+}
+
+/// Lets the library have a connection. Nothing is sent yet.
+async fn greet(io: Io) -> hyper::Result<(SendRequest<Full<Bytes>>, Connected)> {
+    http1::Builder::new()
+        // hyper keeps the buffer that its largest read took for as long as it has the connection.
+        .max_buf_size(MAX_HEAD)
+        .handshake(TokioIo::new(io))
+        .await
 }

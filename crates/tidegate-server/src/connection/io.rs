@@ -19,7 +19,7 @@ use tokio::{
     time::{Instant, Sleep, sleep_until},
 };
 
-use super::Activity;
+use super::{Activity, handover::Handover};
 
 /// Pieces that are no longer than this together are joined and sent: copying them costs less than
 /// having the kernel read a list of them.
@@ -31,6 +31,7 @@ pub(super) struct Guarded<S> {
     stream: S,
     read_ahead: Bytes,
     activity: Arc<Activity>,
+    handover: Arc<Handover>,
     /// When the head that is being read began. Unused in HTTP/2, where frames of many requests
     /// mix and the library bounds headers itself.
     head_began: Option<Instant>,
@@ -59,11 +60,24 @@ impl<S> Guarded<S> {
             stream,
             read_ahead,
             activity,
+            handover: Arc::default(),
             head_began,
             clocks_heads,
             head_clock: Clock::default(),
             write_clock: Clock::default(),
         }
+    }
+
+    /// What the connection agrees on with its responses.
+    pub(super) const fn handover(&self) -> &Arc<Handover> {
+        &self.handover
+    }
+
+    /// The same stream, at rest, with what has been read of the next request.
+    pub(super) fn resting(mut self, read_ahead: Bytes) -> Self {
+        self.head_began = (!read_ahead.is_empty()).then(Instant::now);
+        self.read_ahead = read_ahead;
+        self
     }
 
     /// Notes what a read brought, and whether the peer has been too slow with a head.
@@ -86,8 +100,20 @@ impl<S> Guarded<S> {
         }
     }
 
+    /// Notes whether a write took all of `length` bytes.
+    fn watch_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        length: usize,
+        wrote: Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        let is_whole = matches!(&wrote, Poll::Ready(Ok(taken)) if *taken == length);
+        self.handover.note_write(!is_whole);
+        self.watch_stall(cx, wrote)
+    }
+
     /// Turns a write that cannot proceed into an error once it has waited too long.
-    fn watch_write<T>(
+    fn watch_stall<T>(
         &mut self,
         cx: &mut Context<'_>,
         wrote: Poll<io::Result<T>>,
@@ -151,7 +177,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
     ) -> Poll<io::Result<usize>> {
         let this = &mut *self;
         let wrote = Pin::new(&mut this.stream).poll_write(cx, buf);
-        this.watch_write(cx, wrote)
+        this.watch_write(cx, buf.len(), wrote)
     }
 
     fn poll_write_vectored(
@@ -171,7 +197,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
         } else {
             Pin::new(&mut this.stream).poll_write_vectored(cx, bufs)
         };
-        this.watch_write(cx, wrote)
+        this.watch_write(cx, length, wrote)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -181,7 +207,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
         let flushed = Pin::new(&mut this.stream).poll_flush(cx);
-        this.watch_write(cx, flushed)
+        this.watch_stall(cx, flushed)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -2,6 +2,7 @@
 
 use std::{
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -10,7 +11,7 @@ use http_body::{Body, Frame, SizeHint};
 use tidegate_service::slow::Slowness;
 
 use super::stream::{Broken, StreamBody};
-use crate::connection::Entered;
+use crate::connection::{Entered, Handed, Handover};
 
 /// What the HTTP library pulls the response's bytes from.
 #[derive(Debug)]
@@ -33,6 +34,8 @@ const HTTP2_PIECE: usize = 16 << 10;
 enum Content {
     Full(Option<Bytes>),
     Stream(Box<StreamBody>),
+    /// The connection itself goes on with it.
+    Handed(Handed),
 }
 
 impl OutBody {
@@ -52,6 +55,19 @@ impl OutBody {
         Self { content, rest: Bytes::new(), entered: None, is_http2: false, is_unjudged: false }
     }
 
+    /// Whether it goes on until somebody leaves.
+    pub(super) fn is_endless(&self) -> bool {
+        match &self.content {
+            Content::Stream(stream) => stream.is_endless(),
+            Content::Full(_) | Content::Handed(_) => false,
+        }
+    }
+
+    /// The body that the HTTP library has while an HTTP/1.1 connection itself goes on with this one.
+    pub(super) fn handed_over(self, entered: Entered, handover: Arc<Handover>) -> Self {
+        Self::of(Content::Handed(handover.put(self.holding(entered, false))))
+    }
+
     /// The body of a response on a connection.
     pub(super) fn holding(mut self, mut entered: Entered, is_http2: bool) -> Self {
         if is_http2 {
@@ -64,7 +80,7 @@ impl OutBody {
                 self.is_unjudged = stream.slow().is_none();
             }
             Content::Full(Some(bytes)) if bytes.len() > HTTP2_PIECE => entered.judge(None),
-            Content::Full(_) => (),
+            Content::Full(_) | Content::Handed(_) => (),
         }
         self.entered = Some(entered);
         self.is_http2 = is_http2;
@@ -83,6 +99,10 @@ impl OutBody {
                     entered.judge(slow.patience());
                 }
                 next
+            }
+            Content::Handed(handed) => {
+                handed.awaited();
+                Poll::Pending
             }
         }
     }
@@ -139,7 +159,7 @@ impl Body for OutBody {
             Content::Full(bytes) => {
                 self.rest.is_empty() && bytes.as_ref().is_none_or(Bytes::is_empty)
             }
-            Content::Stream(_) => false,
+            Content::Stream(_) | Content::Handed(_) => false,
         }
     }
 
@@ -149,7 +169,7 @@ impl Body for OutBody {
                 let left = bytes.as_ref().map_or(0, Bytes::len) + self.rest.len();
                 SizeHint::with_exact(left as u64)
             }
-            Content::Stream(_) => SizeHint::default(),
+            Content::Stream(_) | Content::Handed(_) => SizeHint::default(),
         }
     }
 }

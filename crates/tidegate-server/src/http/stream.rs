@@ -85,6 +85,14 @@ impl Listening {
             _ => Self::No,
         }
     }
+
+    /// The same with an id in a buffer of its own.
+    pub(super) fn detach(self) -> Self {
+        match self {
+            Self::ToSubscription(id) => Self::ToSubscription(id.detach()),
+            Self::No | Self::ToSession => self,
+        }
+    }
 }
 
 impl StreamBody {
@@ -112,6 +120,11 @@ impl StreamBody {
             counters: Arc::clone(counters),
             params,
         }
+    }
+
+    /// Whether nobody expects it to end.
+    pub(super) const fn is_endless(&self) -> bool {
+        !matches!(self.params.listening, Listening::No)
     }
 
     /// How the client is treated if it does not read.

@@ -31,6 +31,9 @@ pub(super) fn reply(
                 .insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform"));
             headers.insert(NO_BUFFERING, HeaderValue::from_static("no"));
             let heartbeat = front.params().timeouts.heartbeat;
+            // A stream may last; what it keeps of its request must not keep the buffer that the
+            // request was read into.
+            let (id, listening) = (id.as_ref().map(Id::detach), listening.detach());
             let params = Params { era, id, listening, heartbeat };
             let stream = StreamBody::new(frames, params, front.draining(), front.counters());
             OutBody::stream(stream)

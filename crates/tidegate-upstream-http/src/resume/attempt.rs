@@ -6,7 +6,7 @@ use http::{
     HeaderMap, HeaderName, HeaderValue, StatusCode,
     header::{ACCEPT, ACCEPT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST},
 };
-use tidegate_http_client::{Attempt, Exchange, Fault};
+use tidegate_http_client::{Attempt, Exchange, Fault, headers::detached};
 use tidegate_pool::CheckoutError;
 use tidegate_protocol::{Envelope, Era, Id, Kind, Version, rpc};
 use tidegate_service::{Call, Cx, Operation, Session, Timeouts};
@@ -78,6 +78,22 @@ impl Source {
             last,
             purpose,
         })
+    }
+
+    /// The same in memory of its own, for a stream that may last: the client's headers share the
+    /// buffer that they were read into.
+    pub(crate) fn detached(&self) -> Self {
+        let own = |(name, value): &(HeaderName, HeaderValue)| (name.clone(), detached(value));
+        Self {
+            headers: self.headers.iter().map(own).collect(),
+            version: self.version,
+            session: self.session.clone(),
+            timeouts: self.timeouts.clone(),
+            request: self.request.as_ref().map(Id::detach),
+            is_resumable: self.is_resumable,
+            last: self.last.as_ref().map(detached),
+            purpose: self.purpose,
+        }
     }
 
     pub(crate) const fn session(&self) -> Option<&Session> {

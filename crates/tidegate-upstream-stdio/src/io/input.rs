@@ -5,7 +5,6 @@ use std::{
     io,
     mem::MaybeUninit,
     pin::Pin,
-    sync::LazyLock,
     task::{Context, Poll, ready},
 };
 
@@ -28,9 +27,6 @@ use crate::{child::Child, demux::Effects};
 const MIN_READ: usize = 4 * 1024;
 const MAX_READ: usize = 64 * 1024;
 
-/// How much memory to read into lies ready for all pipes together.
-const MAX_READY: usize = 8 << 20;
-
 /// How often a process's garbage is logged.
 const COMPLAIN: Duration = Duration::from_secs(1);
 
@@ -39,9 +35,6 @@ const EXCERPT: usize = 200;
 
 /// Messages of a batch, which 2025-03-26 servers may send.
 const MAX_BATCH: usize = 1024;
-
-/// What all pipes of this process read into. At one moment only few of them read.
-pub(super) static BUFFERS: LazyLock<Buffers> = LazyLock::new(|| Buffers::new(MAX_READY));
 
 /// One readable end. It has a buffer only while it looks whether something is there.
 #[derive(Debug)]
@@ -55,7 +48,7 @@ pub(super) struct Pipe<R> {
 
 impl<R: AsyncRead + Unpin> Pipe<R> {
     pub(super) fn new(reader: R) -> Self {
-        Self::with(reader, BUFFERS.clone())
+        Self::with(reader, Buffers::shared().clone())
     }
 
     fn with(reader: R, buffers: Buffers) -> Self {
