@@ -18,7 +18,11 @@ use tidegate_tests::{
     http::{self, Connection},
     http_upstream, modern_headers, stdio_upstream,
 };
-use tokio::{net::TcpListener, task::JoinSet, time::sleep};
+use tokio::{
+    net::TcpListener,
+    task::JoinSet,
+    time::{sleep, timeout},
+};
 
 /// What one event of a flood carries.
 const PADDING: usize = 10_000;
@@ -393,7 +397,8 @@ async fn a_stream_that_began_before_its_answer_came_is_ended_too() {
         exchange.write_some(event(number)).await;
         exchange.write_some("\r\n").await;
     }
-    ended(&proxy, "stalled", 1).await;
+    // Not only after `timeouts.write_stall`.
+    timeout(Duration::from_secs(30), ended(&proxy, "stalled", 1)).await.unwrap();
     drop((stalled, exchange));
     finish(proxy).await;
 }
