@@ -20,6 +20,9 @@ const LEGACY: &str = "2025-11-25";
 const MODERN: &str = "2026-07-28";
 /// A server whose child was killed may be started again only after a while.
 const RECOVERY: Duration = Duration::from_secs(40);
+/// How long the proxy waits for an answer, in seconds. A call may get a child that is not killed, and
+/// then there is none.
+pub(super) const PATIENCE: u64 = 20;
 /// Behind the first stand child processes, one for each session, behind the second one that sessions
 /// share, behind the third a server over HTTP.
 pub(super) const PATHS: [&str; 3] = ["/own", "/common", "/web"];
@@ -149,7 +152,16 @@ fn kill_the_shared_child(address: SocketAddr) -> anyhow::Result<()> {
     let mut connection = Connection::open(address)?;
     connection.send(&modern_tool(path, name, &arguments))?;
     signal(child, Signal::KILL);
+    answered_soon(&mut connection)
+}
+
+/// However the proxy tells of a death, it has to tell it, and not only when it has no patience left.
+/// That would also be the end of a call that another child got, since this one was dead already.
+fn answered_soon(connection: &mut Connection) -> anyhow::Result<()> {
+    let began = Instant::now();
     connection.answer().context("a call of a killed child is not answered")?;
+    let took = began.elapsed();
+    ensure!(took.as_secs() < PATIENCE / 2, "a call of a killed child was answered after {took:?}");
     Ok(())
 }
 
@@ -271,9 +283,7 @@ impl Session {
         let child = pid_in(&ask(self.address, &self.tool("pid", &json!({})))?)?;
         let mut connection = self.start_slow_call()?;
         signal(child, Signal::KILL);
-        // However the proxy tells it, it has to tell it.
-        connection.answer().context("a call of a killed child is not answered")?;
-        Ok(())
+        answered_soon(&mut connection)
     }
 
     pub(super) fn end(self) -> anyhow::Result<()> {

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 
+use super::churn::PATIENCE;
 use super::judge;
 use super::sight::{self, Sight};
 use crate::place::Place;
@@ -115,8 +116,8 @@ fn configuration(bench: &Bench, address: SocketAddr, ops: SocketAddr) -> String 
          log: {{ level: error }}\n\
          timeouts: {{ session_idle: 1s, drain: 5s }}\n\
          upstreams:\n  \
-           own: {{ stdio: {{ command: {child:?}, stop_grace: 300ms, min_idle: {spares} }} }}\n  \
-           common: {{ stdio: {{ command: {child:?}, stop_grace: 300ms, sharing: shared }} }}\n  \
+           own: {{ stdio: {{ command: {child:?}, stop_grace: 300ms, min_idle: {spares} }}, timeouts: {{ request: {PATIENCE}s }} }}\n  \
+           common: {{ stdio: {{ command: {child:?}, stop_grace: 300ms, sharing: shared }}, timeouts: {{ request: {PATIENCE}s }} }}\n  \
            web: {{ http: {{ url: \"{web}\", pool_idle: 500ms }} }}\n  \
            old: {{ http: {{ url: \"{old}\", pool_idle: 500ms }} }}\n\
          routes:\n  \

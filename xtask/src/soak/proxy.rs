@@ -104,7 +104,7 @@ pub(super) fn settings(behind: &Behind) -> String {
          limits: {{ replay_budget: {budget}MiB }}\n\
          timeouts: {{ drain: 5s }}\n\
          upstreams:\n  \
-           web: {{ http: {{ url: \"http://{web}/mcp\", idle_timeout: 5s, max_connections: 8192, pool_idle: 5s }} }}\n  \
+           web: {{ http: {{ url: \"http://{web}/mcp\", reconnect_stall: 5s, max_connections: 8192, pool_idle: 5s }} }}\n  \
            bare: {{ http: {{ url: \"http://{bare}/mcp\", max_connections: 8192, pool_idle: 5s }} }}\n  \
            own: {{ stdio: {{ command: {child:?}, stop_grace: 1s }} }}\n\
          routes:\n  \
