@@ -150,6 +150,25 @@ async fn a_route_says_how_long_an_answer_may_take_before_it_becomes_a_stream() {
 }
 
 #[tokio::test]
+async fn a_route_says_how_long_a_client_waits_before_it_polls() {
+    let settings = ", replay_prime_after: 0s, replay_poll_after: 200ms";
+    let proxy = Proxy::start(&route(settings)).await;
+    let client = Client::legacy(&proxy, "2025-11-25").await;
+    let ask = r#"{"method":"roots/list","params":{}}"#;
+    let mut events = client.stream("7", "ask", ask).await;
+    let first = events.primed().await;
+    let asked = events.next().await.unwrap();
+    let place = events.last_id().unwrap().to_owned();
+    assert_eq!(events.rest().await, (Vec::new(), true), "it ends in order, without the answer");
+    assert_ne!(place, first);
+    let said = format!(r#"{{"jsonrpc":"2.0","id":{},"result":{{"roots":[]}}}}"#, asked["id"]);
+    assert_eq!(client.post(&said).await.status, 202);
+    let rest = client.resume(&place).await.all().await;
+    assert_eq!((rest.len(), &rest[0]["id"]), (1, &7.into()));
+    proxy.stop().await;
+}
+
+#[tokio::test]
 async fn an_older_client_is_given_no_event_that_it_cannot_read() {
     let proxy = Proxy::start(&route(", replay_prime_after: 0s")).await;
     for version in ["2025-03-26", "2025-06-18"] {

@@ -17,7 +17,7 @@ use clap::Args;
 
 use crate::place::Place;
 use crate::process::run_logged;
-use crate::servers::{self, Demo, Endpoint, Upstream};
+use crate::servers::{self, Demo, Endpoint, MCP_PATH, Upstream};
 use crate::table;
 use suite::{Results, Suite, Version};
 
@@ -117,9 +117,10 @@ fn run_lanes(
     let demo_for_direct = Demo::Whole.over_http(place, binary)?;
     let demo_for_proxy = Demo::Whole.over_http(place, binary)?;
     let command = Demo::Whole.command(binary);
-    let stdio = servers::proxy(place, binary, "conformance-stdio", &Upstream::Stdio(&command))?;
-    let http =
-        servers::proxy(place, binary, "conformance-http", &Upstream::Http(&demo_for_proxy.url))?;
+    let stdio = Upstream::Stdio(&command);
+    let stdio = servers::proxy_with(place, binary, "conformance-stdio", &stdio, &polled("auto"))?;
+    let http = Upstream::Http(&demo_for_proxy.url);
+    let http = servers::proxy_with(place, binary, "conformance-http", &http, &polled("on"))?;
     let urls =
         [(Lane::Direct, &demo_for_direct.url), (Lane::Stdio, &stdio.url), (Lane::Http, &http.url)];
     let lanes = thread::scope(|scope| -> anyhow::Result<BTreeMap<Lane, Results>> {
@@ -135,6 +136,16 @@ fn run_lanes(
     })?;
     [stdio, http].into_iter().try_for_each(Endpoint::stop)?;
     Ok(lanes)
+}
+
+/// A server on stdio has no stream to close, and the proxy goes on with one that a server closes; so
+/// it is the proxy that has clients poll here: once during the two seconds that the demo's tool
+/// takes, since the suite comes back only once.
+fn polled(replay: &str) -> String {
+    format!(
+        "[{{ match: {{ path: {MCP_PATH} }}, upstream: default, replay: {replay}, \
+         replay_prime_after: 100ms, replay_poll_after: 1400ms }}]"
+    )
 }
 
 fn run_versions(

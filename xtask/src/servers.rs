@@ -12,7 +12,7 @@ use crate::place::Place;
 use crate::process::Server;
 
 /// Where every MCP endpoint of these tests is.
-const MCP_PATH: &str = "/mcp";
+pub(crate) const MCP_PATH: &str = "/mcp";
 const START_LIMIT: Duration = Duration::from_secs(20);
 /// The proxy may drain before it stops, so it gets longer than that takes.
 const STOP_LIMIT: Duration = Duration::from_secs(30);

@@ -114,6 +114,7 @@ mod tests {
                 max_events: 1,
                 max_bytes: 1,
                 prime_after: Duration::ZERO,
+                poll_after: None,
             },
             slow_client: SlowClient {
                 policy: SlowPolicy::Pause,

@@ -184,6 +184,9 @@ pub struct Replay {
     /// How long an answer may take before a client of 2025-11-25 is given an event id to come back
     /// with; may be zero. Default 1 s.
     pub prime_after: Duration,
+    /// How long an answer is streamed to a client of 2025-11-25 before it is asked to come back for
+    /// the rest. Off by default.
+    pub poll_after: Option<Duration>,
 }
 
 /// Who asks a server for progress.

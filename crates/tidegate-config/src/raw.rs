@@ -180,6 +180,7 @@ pub(crate) struct RawRoute {
     pub(crate) replay_max_events: Field<Count>,
     pub(crate) replay_max_bytes: Field<Size>,
     pub(crate) replay_prime_after: Field<Span>,
+    pub(crate) replay_poll_after: Field<Option<Span>>,
     pub(crate) slow_client: Field<Text>,
     pub(crate) slow_client_buffer: Field<Size>,
     pub(crate) slow_client_after: Field<Span>,
@@ -260,7 +261,7 @@ pub(crate) fn home_of(name: &str) -> Option<String> {
             ],
         ),
         ("routes[0]", &["replay", "replay_window", "replay_max_events"]),
-        ("routes[0]", &["replay_max_bytes", "replay_prime_after"]),
+        ("routes[0]", &["replay_max_bytes", "replay_prime_after", "replay_poll_after"]),
         ("routes[0]", &["slow_client", "slow_client_buffer", "slow_client_after"]),
         (
             "upstreams.NAME.http",

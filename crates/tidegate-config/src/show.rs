@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// Keys in reading order; names of the user's choice come after them, by alphabet.
-const ORDER: [&str; 103] = [
+const ORDER: [&str; 104] = [
     "version",
     "listeners",
     "ops",
@@ -39,6 +39,7 @@ const ORDER: [&str; 103] = [
     "replay_max_events",
     "replay_max_bytes",
     "replay_prime_after",
+    "replay_poll_after",
     "slow_client",
     "slow_client_buffer",
     "slow_client_after",

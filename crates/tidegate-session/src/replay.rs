@@ -48,6 +48,9 @@ pub struct ReplayParams {
     /// How long an answer may take before the client is given an id to come back with. Only
     /// clients of 2025-11-25 know what to do with one before the first message.
     pub prime_after: Duration,
+    /// How long the answer to a call is streamed to a client of 2025-11-25 before it is asked to come
+    /// back for the rest; `None` for as long as it takes.
+    pub poll_after: Option<Duration>,
     /// The message that tells of a failed call, for streams that have begun.
     pub tell: fn(&Id, &Error) -> Bytes,
 }

@@ -150,7 +150,7 @@ fn run_conformance(place: &Place) -> anyhow::Result<Outcome> {
     let passed = conformance::run(place, &conformance::Options::default())?;
     Ok(told(
         passed,
-        "nothing is lost on the way but what is excepted above",
+        "everything that passes directly passes through",
         "the differences are above",
     ))
 }

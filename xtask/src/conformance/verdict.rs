@@ -16,20 +16,7 @@ pub(crate) struct Exception {
 }
 
 /// A scenario that does not need its exception any more is a problem too, so the list stays true.
-pub(crate) const EXCEPTIONS: [Exception; 2] = [
-    Exception {
-        version: "2025-11-25",
-        scenario: "server-sse-polling",
-        lane: Lane::Stdio,
-        reason: "a server on stdio has no SSE stream to close and resume",
-    },
-    Exception {
-        version: "2025-11-25",
-        scenario: "server-sse-polling",
-        lane: Lane::Http,
-        reason: "the proxy resumes the stream itself, so the client has nothing to resume",
-    },
-];
+pub(crate) const EXCEPTIONS: [Exception; 0] = [];
 
 /// Problems make the run fail; notes are differences with an [`Exception`].
 #[derive(Default)]

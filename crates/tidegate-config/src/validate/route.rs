@@ -160,12 +160,17 @@ fn route(
     let max_events = section.count("replay_max_events", raw.replay_max_events, 1..=1_000_000);
     let max_bytes = section.size("replay_max_bytes", raw.replay_max_bytes, KIB..=GIB);
     let prime_after = section.duration("replay_prime_after", raw.replay_prime_after, Zero::Allowed);
+    let poll_after =
+        section.unless_off("replay_poll_after", raw.replay_poll_after, |section, name, field| {
+            section.duration(name, field, Zero::Refused)
+        });
     let replay = Replay {
         mode: mode?,
         window: window?,
         max_events: max_events?,
         max_bytes: max_bytes?,
         prime_after: prime_after?,
+        poll_after: poll_after?,
     };
     let slow_client =
         slow_client(section, (raw.slow_client, raw.slow_client_buffer, raw.slow_client_after));

@@ -108,6 +108,7 @@ routes:
     replay_max_events: 52
     replay_max_bytes: 53KiB
     replay_prime_after: 0s
+    replay_poll_after: 57s
     slow_client: end
     slow_client_buffer: 65KiB
     slow_client_after: 56s
@@ -219,6 +220,7 @@ const REPLAY: Replay = Replay {
     max_events: 1000,
     max_bytes: 4 << 20,
     prime_after: Duration::from_secs(1),
+    poll_after: None,
 };
 
 fn expected_routes() -> Vec<Route> {
@@ -249,6 +251,7 @@ fn expected_routes() -> Vec<Route> {
         max_events: 52,
         max_bytes: 53 << 10,
         prime_after: Duration::ZERO,
+        poll_after: Some(seconds(57)),
     };
     let slow_client = SlowClient { policy: SlowPolicy::End, buffer: 65 << 10, after: seconds(56) };
     let off = Replay { mode: ReplayMode::Off, ..REPLAY };

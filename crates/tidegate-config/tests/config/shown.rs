@@ -87,6 +87,7 @@ routes:
     replay_max_events: 1000  # default
     replay_max_bytes: 4MiB  # default
     replay_prime_after: 1s  # default
+    replay_poll_after: off  # default
     slow_client: pause  # default
     slow_client_buffer: 8MiB  # default
     slow_client_after: 10s  # default
@@ -105,6 +106,7 @@ routes:
     replay_max_events: 1000  # default
     replay_max_bytes: 4MiB  # default
     replay_prime_after: 1s  # default
+    replay_poll_after: off  # default
     slow_client: pause  # default
     slow_client_buffer: 8MiB  # default
     slow_client_after: 10s  # default

@@ -19,6 +19,8 @@ const SILENCE: &str = "UklGRiYAAABXQVZFZm10IBAAAAABAAEAQB8AAAB9AAACABAAZGF0YQIAA
 
 /// The pause between two logs or two steps, long enough to be seen apart.
 const PAUSE: Duration = Duration::from_millis(50);
+/// What a client has to come back.
+const RECONNECTION: Duration = Duration::from_secs(2);
 
 /// The tools of this module.
 pub(crate) fn tools() -> Vec<Tool> {
@@ -97,7 +99,7 @@ fn live() -> Vec<Tool> {
         Tool::plain("test_reconnection", "Hangs up and goes on", |call, _| {
             Box::pin(async move {
                 call.hang_up().await;
-                sleep(2 * PAUSE).await;
+                sleep(RECONNECTION).await;
                 Ok(json::text("You came back for this."))
             })
         }),

@@ -165,6 +165,7 @@ fn replay_params(replay: &Replay, has_ids: bool) -> Option<ReplayParams> {
             age: replay.window,
         },
         prime_after: replay.prime_after,
+        poll_after: replay.poll_after,
         tell: legacy_failure,
     })
 }
@@ -385,12 +386,13 @@ mod tests {
     #[tokio::test]
     async fn every_key_of_replay_reaches_its_route() {
         let keys = "replay: on, replay_window: 11s, replay_max_events: 12, \
-                    replay_max_bytes: 13KiB, replay_prime_after: 14s";
-        let ReplayParams { limits, prime_after, tell: _ } =
+                    replay_max_bytes: 13KiB, replay_prime_after: 14s, replay_poll_after: 15s";
+        let ReplayParams { limits, prime_after, poll_after, tell: _ } =
             route("HTTP", keys).await.replay.unwrap();
         let LogLimits { events, bytes, age } = limits;
         assert_eq!((events, bytes), (12, 13 << 10));
         assert_eq!((age, prime_after), (Duration::from_secs(11), Duration::from_secs(14)));
+        assert_eq!(poll_after, Some(Duration::from_secs(15)));
         for (kind, mode, expected) in [
             ("STDIO", "auto", true),
             ("STDIO", "on", true),

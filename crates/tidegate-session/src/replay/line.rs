@@ -8,6 +8,7 @@
 use std::{
     sync::{Arc, Weak, atomic::Ordering},
     task::{Context, Poll, Waker},
+    time::Duration,
 };
 
 use http::HeaderValue;
@@ -114,6 +115,11 @@ impl Line {
     /// Whether the stream answers a request.
     pub(super) fn is_answer(&self) -> bool {
         self.state.lock().source.asked.is_some()
+    }
+
+    /// How long a reader may wait on end for what its stream answers with.
+    pub(super) fn poll_after(&self) -> Option<Duration> {
+        self.params.poll_after.filter(|_| self.is_primed && self.is_answer())
     }
 
     /// The event that only says where the stream begins, for a client that is given one.

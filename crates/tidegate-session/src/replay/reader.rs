@@ -1,6 +1,7 @@
 //! The client's end of a stream.
 
 use std::{
+    future::Future as _,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -10,7 +11,7 @@ use futures_util::Stream;
 use http::HeaderValue;
 use tidegate_protocol::sse::Block;
 use tidegate_service::{Error, EventStream, Frame, Session};
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep, sleep};
 
 use super::line::{Left, Line, Seen};
 
@@ -23,19 +24,37 @@ pub(super) struct Reader {
     /// The next event to read.
     at: u64,
     priming: Option<Block>,
+    /// When the client is to come back instead of waiting.
+    hang_up: Option<Pin<Box<Sleep>>>,
+    is_over: bool,
 }
 
 impl Reader {
     /// The first reader of a new stream.
     pub(super) fn first(line: Arc<Line>, session: Session) -> Self {
         let priming = line.priming();
-        Self { line, session, turn: 0, at: 1, priming }
+        let mut reader = Self::at(line, session, 0, 1);
+        reader.priming = priming;
+        reader
     }
 
     /// One that comes back, and has seen the event `cursor`.
     pub(super) fn resumed(line: Arc<Line>, session: Session, cursor: u64) -> Result<Self, Error> {
         let turn = line.resume(cursor, Instant::now())?;
-        Ok(Self { line, session, turn, at: cursor + 1, priming: None })
+        Ok(Self::at(line, session, turn, cursor + 1))
+    }
+
+    fn at(line: Arc<Line>, session: Session, turn: u64, at: u64) -> Self {
+        let hang_up = line.poll_after().map(|patience| Box::pin(sleep(patience)));
+        Self { line, session, turn, at, priming: None, hang_up, is_over: false }
+    }
+
+    /// A client that waits has an id by now, and was told how soon to come back.
+    fn poll_hang_up(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame, Error>>> {
+        let Some(hang_up) = &mut self.hang_up else { return Poll::Pending };
+        ready!(hang_up.as_mut().poll(cx));
+        self.is_over = true;
+        Poll::Ready(None)
     }
 
     /// Whether the stream answers a request.
@@ -66,7 +85,13 @@ impl Stream for Reader {
         if let Some(priming) = self.priming.take() {
             return Poll::Ready(Some(Ok(Frame::Block(priming))));
         }
-        Poll::Ready(match ready!(self.line.poll_read(self.turn, self.at, cx)) {
+        if self.is_over {
+            return Poll::Ready(None);
+        }
+        let Poll::Ready(seen) = self.line.poll_read(self.turn, self.at, cx) else {
+            return self.poll_hang_up(cx);
+        };
+        Poll::Ready(match seen {
             Seen::Event(number, frame) => {
                 self.at = number + 1;
                 Some(Ok(frame))

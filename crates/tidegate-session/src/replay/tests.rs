@@ -28,6 +28,7 @@ const WINDOW: Duration = Duration::from_secs(300);
 const PARAMS: ReplayParams = ReplayParams {
     limits: LogLimits { events: 1000, bytes: 1 << 20, age: WINDOW },
     prime_after: Duration::from_secs(1),
+    poll_after: None,
     tell: |id, error| rpc::error(Some(id), -31000, error.message(), None),
 };
 
@@ -320,6 +321,41 @@ async fn a_client_that_leaves_gets_the_rest_when_it_comes_back() {
         drop((again, once_more));
         rig.finish([session]).await;
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_knows_how_may_be_asked_to_come_back_for_a_slow_answer() {
+    let patience = Duration::from_secs(20);
+    let rig = Rig::with(ReplayParams { poll_after: Some(patience), ..PARAMS }, 64 << 20);
+    let newest = session(Version::V2025_11_25);
+    let (mut events, feed) = rig.stream(&newest).await;
+    events.primed().await;
+    let began = tokio::time::Instant::now();
+    assert_eq!(events.rest().await, [0; 0], "it ends in order, with nothing said");
+    assert_eq!(began.elapsed(), patience);
+    let place = events.last.clone();
+    drop(events);
+    // The call goes on, and what comes meanwhile waits.
+    feed.send(note(1)).await.unwrap();
+    settle().await;
+    let mut again = rig.resume(&newest, &place).await.unwrap();
+    assert_eq!(again.rest().await, [1], "and once more");
+    let place = again.last.clone();
+    drop(again);
+    feed.send(Ok(Frame::Message(answer()))).await.unwrap();
+    drop(feed);
+    settle().await;
+    assert_eq!(rig.resume(&newest, &place).await.unwrap().rest().await, [0]);
+    // Others wait for as long as it takes: they would take the end for a failure, and a stream
+    // without an answer has none to come back for.
+    let older = session(Version::V2025_06_18);
+    let (mut call, _call_feed) = rig.stream(&older).await;
+    let (mut unasked, _feed) = rig.listen(&newest, None).await;
+    unasked.primed().await;
+    sleep(100 * patience).await;
+    assert!(call.is_silent() && unasked.is_silent());
+    drop((call, unasked));
+    rig.finish([newest, older]).await;
 }
 
 #[tokio::test(start_paused = true)]
