@@ -62,9 +62,10 @@ pub(crate) async fn serve(
             seat.listen(spares, &session, patience).await.map(Reply::stream)
         }
         Operation::EndSession => {
-            bound(host, &session)?;
+            let seat = bound(host, &session)?;
             // A process of its own hears of it and is seen out.
             session.end();
+            seat.leave();
             Ok(Reply::with(StatusCode::OK, Body::Empty))
         }
     }

@@ -148,11 +148,7 @@ fn advisories(place: &Place) -> anyhow::Result<Outcome> {
 
 fn run_conformance(place: &Place) -> anyhow::Result<Outcome> {
     let passed = conformance::run(place, &conformance::Options::default())?;
-    Ok(told(
-        passed,
-        "everything that passes directly passes through",
-        "the differences are above",
-    ))
+    Ok(told(passed, "everything that passes directly passes through", "the differences are above"))
 }
 
 fn run_interop(place: &Place) -> anyhow::Result<Outcome> {

@@ -153,6 +153,14 @@ impl Seat {
         }
     }
 
+    /// The session has ended: a common process need not finish what it asked. Its calls hold the
+    /// seat until they end, so that this cannot wait for the drop.
+    pub(crate) fn leave(&self) {
+        if let Some(Shared { common, whose, .. }) = &self.shared {
+            common.forget(whose.owner);
+        }
+    }
+
     /// Opens a stream of what the server says unasked.
     pub(crate) async fn listen(
         &self,

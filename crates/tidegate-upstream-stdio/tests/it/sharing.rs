@@ -362,3 +362,26 @@ async fn a_call_can_be_taken_back_while_its_process_starts() {
         rig.end().await;
     }
 }
+
+#[tokio::test]
+async fn the_end_of_a_session_is_the_end_of_its_calls_and_of_no_others() {
+    let rig = shared(Sharing::Shared);
+    let (leaving, staying) = (rig.client().await, rig.client().await);
+    let hang = leaving.call(7, "hang", json!({}));
+    let left = leaving.reply(&hang);
+    let slow = staying.call(7, "echo", json!({"delay_ms": 600}));
+    let stays = staying.reply(&slow);
+    let ending = async {
+        eventually("both are under way", || rig.upstream.stats().in_flight == 2).await;
+        leaving.operate(Operation::EndSession).await.unwrap();
+        eventually("one is under way", || rig.upstream.stats().in_flight == 1).await;
+    };
+    let (left, stays, ()) = within(async { tokio::join!(left, stays, ending) }).await;
+    assert!(rest(stream(left.unwrap())).await.is_empty(), "there is no answer");
+    assert!(matches!(stays.unwrap().body, Body::One(_)));
+    // The server was told of the one.
+    let told = staying.tool("seen", json!({})).await["seen"].to_string();
+    assert_eq!(told.matches("notifications/cancelled").count(), 1, "{told}");
+    drop(leaving);
+    rig.end().await;
+}
