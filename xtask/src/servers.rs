@@ -1,13 +1,17 @@
 //! The servers that conformance and interop put together: the proxy, the demo, a reference server.
 
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::bail;
 
+use crate::dice::any_seed;
 use crate::place::Place;
 use crate::process::Server;
 
@@ -156,10 +160,22 @@ pub(crate) fn start_http(
     Ok(Endpoint { url: format!("http://{address}{MCP_PATH}"), server })
 }
 
-/// A loopback address that was free a moment ago.
+/// Below those that the system gives to whoever connects, so that no connection takes a port before
+/// the server is there that it is for.
+const PORTS: Range<u16> = 20_000..32_000;
+
+/// A loopback address that was free a moment ago, and that nobody else in this process is given.
 pub(crate) fn free_address() -> anyhow::Result<SocketAddr> {
-    let listener = TcpListener::bind("127.0.0.1:0").context("no free port")?;
-    Ok(listener.local_addr()?)
+    static NEXT: OnceLock<AtomicU64> = OnceLock::new();
+    let next = NEXT.get_or_init(|| AtomicU64::new(any_seed() >> 1));
+    for _ in PORTS {
+        let offset = next.fetch_add(1, Ordering::Relaxed) % PORTS.len() as u64;
+        let port = PORTS.start + u16::try_from(offset)?;
+        if let Ok(listener) = TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
+            return Ok(listener.local_addr()?);
+        }
+    }
+    bail!("no port between {} and {} is free", PORTS.start, PORTS.end)
 }
 
 pub(crate) fn accepts(address: SocketAddr) -> bool {
