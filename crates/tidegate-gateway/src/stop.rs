@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use tidegate_pool::Buffers;
 use tidegate_service::Tasks;
 use tokio::{
     sync::watch,
@@ -122,5 +123,7 @@ impl Parts {
         info!(children, waited_ms = began.elapsed().as_millis(), "upstreams released");
         // Health and metrics last: they say what the rest is waiting for.
         self.ops.stop().await;
+        // What the last streams were read into; whoever runs another gateway makes new ones.
+        Buffers::shared().clear();
     }
 }

@@ -163,6 +163,18 @@ impl Buffers {
         Poll::Ready(Ok(buffer.freeze(length)))
     }
 
+    /// Frees what lies ready. What is out comes back as usual.
+    pub fn clear(&self) {
+        for list in &self.0.lists {
+            // Freed when nobody is kept waiting by it.
+            let free = std::mem::take(&mut list.lock().free);
+            drop(free);
+        }
+        for queue in &self.0.spilled {
+            while queue.pop().is_some() {}
+        }
+    }
+
     /// What lies ready, what is out, and what happened so far.
     pub fn stats(&self) -> BufferStats {
         let mut stats = BufferStats::default();

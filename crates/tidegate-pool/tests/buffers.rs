@@ -160,3 +160,18 @@ proptest::proptest! {
         assert!(stats.bytes <= most, "{stats:?}");
     }
 }
+
+#[test]
+fn what_lies_ready_can_be_freed_and_what_is_out_comes_back() {
+    let buffers = Buffers::new(1 << 20);
+    let out = buffers.take(4 * KIB);
+    let many: Vec<Buffer> = (0..40).map(|_| buffers.take(4 * KIB)).collect();
+    drop(many);
+    assert!(buffers.stats().held > 1, "{:?}", buffers.stats());
+    buffers.clear();
+    let stats = buffers.stats();
+    assert_eq!((stats.held, stats.lent, stats.bytes), (0, 1, 4 * KIB));
+    drop(out);
+    let stats = buffers.stats();
+    assert_eq!((stats.held, stats.lent), (1, 0));
+}
